@@ -1,0 +1,39 @@
+// Multi-scale deformable attention: what the CPU and the CUDA kernels share.
+//
+// Letters: B images, S tokens of all levels, H heads, c channels of a head, N queries, L levels, Z points of a level.
+//   value      (B, S, H, c)        tokens, level after level, each level row by row
+//   shapes     h0, w0, h1, w1, ..  sizes of the L levels
+//   locations  (B, N, H, L, Z, 2)  (x, y) as fractions of each level's width and height
+//   weights    (B, N, H, L, Z)
+//   output     (B, N, H * c)
+// The schema of both operators, and their registration for autograd, autocast and tracing, are in
+// projects/ms_detr/ops/registration.py.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/util/ArrayRef.h>
+
+#include <cstdint>
+
+namespace ms_detr {
+
+// Sizes of one call, read from tensors that were checked.
+struct Sizes {
+  int64_t batch, tokens, heads, channels, queries, levels, points;
+};
+
+// Checks everything that the kernels rely on; throws a ValueError that names the argument and the shapes.
+Sizes check_forward(
+    const at::Tensor& value,
+    at::IntArrayRef shapes,
+    const at::Tensor& locations,
+    const at::Tensor& weights);
+
+Sizes check_backward(
+    const at::Tensor& grad,
+    const at::Tensor& value,
+    at::IntArrayRef shapes,
+    const at::Tensor& locations,
+    const at::Tensor& weights);
+
+} // namespace ms_detr

@@ -1,0 +1,1 @@
+"""MS-DETR: mixed supervision for DETR, as a detectron2 project."""

@@ -1,0 +1,82 @@
+"""Prices of answering an object with a query, for the Hungarian assigner."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_convert, generalized_box_iou
+
+from ..registry import MATCH_COSTS
+
+
+class MatchCost:
+    """A price; lower is better.
+
+    Args:
+        weight: factor of the price in the sum.
+    """
+
+    def __init__(self, weight: float):
+        self.weight = weight
+
+    def __call__(
+        self, logits_NK: Tensor, boxes_N4: Tensor, labels_G: Tensor, boxes_G4: Tensor
+    ) -> Tensor:
+        """Unweighted price (N, G) within one image; boxes are (cx, cy, w, h)."""
+        raise NotImplementedError
+
+
+@MATCH_COSTS.register()
+class FocalCost(MatchCost):
+    """Focal loss of calling the query the object's class, less that of calling it background.
+
+    Args:
+        weight: factor.
+        alpha, gamma: of the focal loss.
+    """
+
+    def __init__(self, weight: float, alpha: float = 0.25, gamma: float = 2.0):
+        super().__init__(weight)
+        self.alpha, self.gamma = alpha, gamma
+
+    def __call__(self, logits_NK, boxes_N4, labels_G, boxes_G4):  # noqa: ARG002
+        # Only the columns of the objects' classes are needed; 1e-8 is the published guard of the logarithm.
+        p = logits_NK[:, labels_G].sigmoid()
+        positive = self.alpha * (1 - p) ** self.gamma * -(p + 1e-8).log()
+        negative = (1 - self.alpha) * p**self.gamma * -(1 - p + 1e-8).log()
+        return positive - negative
+
+
+@MATCH_COSTS.register()
+class L1Cost(MatchCost):
+    """Sum of the absolute differences of (cx, cy, w, h)."""
+
+    def __call__(self, logits_NK, boxes_N4, labels_G, boxes_G4):  # noqa: ARG002
+        return torch.cdist(boxes_N4, boxes_G4, p=1)
+
+
+@MATCH_COSTS.register()
+class GIoUCost(MatchCost):
+    """Minus the generalised IoU, in [-1, 1]."""
+
+    def __call__(self, logits_NK, boxes_N4, labels_G, boxes_G4):  # noqa: ARG002
+        predicted = box_convert(boxes_N4, "cxcywh", "xyxy")
+        return -generalized_box_iou(predicted, box_convert(boxes_G4, "cxcywh", "xyxy"))
+
+
+class MatchCosts:
+    """Weighted sum of named prices: ``MatchCosts(l1=L1Cost(5.0), giou=GIoUCost(2.0))``."""
+
+    def __init__(self, **costs: MatchCost):
+        if not costs:
+            raise ValueError("MatchCosts needs at least one cost")
+        self.costs = costs
+
+    def __call__(
+        self, logits_NK: Tensor, boxes_N4: Tensor, labels_G: Tensor, boxes_G4: Tensor
+    ) -> Tensor:
+        """Price (N, G) within one image."""
+        return sum(
+            cost.weight * cost(logits_NK, boxes_N4, labels_G, boxes_G4)
+            for cost in self.costs.values()
+        )

@@ -1,0 +1,29 @@
+"""Data sets: the embedded one of shapes, any COCO json, and the checks before the first step."""
+
+from .checks import CocoSummary, check_coco_json, check_dataset
+from .coco import (
+    CocoJson,
+    check_class_count,
+    checked_dataset_dicts,
+    count_classes,
+    register_coco_json,
+    register_shapes,
+)
+from .errors import DatasetError
+from .shapes import SHAPE_CATEGORY_IDS, ShapesDataset, generate_shapes
+
+__all__ = [
+    "SHAPE_CATEGORY_IDS",
+    "CocoJson",
+    "CocoSummary",
+    "DatasetError",
+    "ShapesDataset",
+    "check_class_count",
+    "check_coco_json",
+    "check_dataset",
+    "checked_dataset_dicts",
+    "count_classes",
+    "generate_shapes",
+    "register_coco_json",
+    "register_shapes",
+]

@@ -1,0 +1,208 @@
+"""Checks of a data set in COCO format, run before the first training step.
+
+Everything that would stop a training later, or teach it something false without a word, is an
+error here, with the file, the image or annotation, the value and the mend. Nothing is repaired.
+Images without objects and crowd annotations are in order and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from .entries import check_annotations, check_categories, check_images, entries_of
+from .errors import DatasetError, Defects
+from .image_files import check_image_files
+
+__all__ = ["CocoSummary", "check_coco_json", "check_dataset", "read_coco_json"]
+
+logger = logging.getLogger(__name__)
+
+BOX_TOLERANCE = 1.0
+"""Pixels that a box may reach beyond its image. Boxes rounded outwards, or counted from 1 as in
+VOC, overshoot by up to one pixel; detectron2 clips them. More than that is a mistake of units."""
+
+
+@dataclass(frozen=True)
+class CocoSummary:
+    """What a sound COCO json holds.
+
+    Attributes:
+        json_file: path of the json.
+        class_names: in the order of the contiguous class indices (ascending category ids).
+        num_images: all images.
+        num_images_without_objects: images without any annotation.
+        num_annotations: all annotations, crowd included.
+        num_crowd: annotations with iscrowd 1; detectron2 leaves them out of training targets.
+        degenerate_ids: annotations accepted under `degenerate="skip"`: their boxes have zero
+            width or height, and detectron2's mapper drops them from training targets.
+    """
+
+    json_file: str
+    class_names: tuple[str, ...]
+    num_images: int
+    num_images_without_objects: int
+    num_annotations: int
+    num_crowd: int
+    degenerate_ids: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return (
+            f"{self.json_file}: {self.num_images} images ({self.num_images_without_objects} "
+            f"without objects), {self.num_annotations} annotations ({self.num_crowd} crowd), "
+            f"{len(self.class_names)} classes"
+        )
+
+
+def read_coco_json(json_file: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a COCO json.
+
+    Raises:
+        DatasetError: The file is missing, cannot be read, is not json (for instance truncated),
+            or is not an object.
+    """
+    path = Path(json_file)
+    if not path.is_file():
+        raise DatasetError(
+            f"{path}: the annotation file does not exist; mend: correct the path "
+            f"(the current folder is {Path.cwd()})"
+        )
+    try:
+        content = json.loads(path.read_bytes())
+    except json.JSONDecodeError as error:
+        size = path.stat().st_size
+        ending = "" if error.doc.rstrip().endswith("}") else " (the file ends too early)"
+        raise DatasetError(
+            f"{path}: not a complete json{ending}: {error.msg} at line {error.lineno} column "
+            f"{error.colno}, {size} bytes; mend: export or copy the file again"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: cannot be read: {error}; mend: check the file") from error
+    if not isinstance(content, dict):
+        raise DatasetError(
+            f"{path}: the json is a {type(content).__name__}, not an object with "
+            '"images", "annotations" and "categories"; mend: give a COCO annotation file '
+            "(a list is what COCO results look like)"
+        )
+    return content
+
+
+def check_coco_json(
+    json_file: str | os.PathLike[str],
+    image_root: str | os.PathLike[str],
+    *,
+    degenerate: str = "error",
+    evaluation: bool = False,
+    check_files: bool = True,
+    tolerance: float = BOX_TOLERANCE,
+    limit: int = 10,
+) -> CocoSummary:
+    """Checks a COCO json and its image files.
+
+    Args:
+        json_file: path of the json.
+        image_root: folder that the file names of the images start from.
+        degenerate: what to do with boxes of zero width or height: "error", or "skip" to accept
+            and log them. COCO's own train2017 has two. Negative and non-finite boxes are always
+            errors.
+        evaluation: also ask for what COCOeval needs: "area" and "iscrowd" of every annotation,
+            and no annotation with id 0.
+        check_files: open every image file (header and last bytes only).
+        tolerance: pixels that a box may reach beyond its image.
+        limit: how many defects are printed in full.
+
+    Raises:
+        DatasetError: Something is wrong; the message lists the first `limit` defects.
+    """
+    if degenerate not in ("error", "skip"):
+        raise DatasetError(f'degenerate is {degenerate!r}; mend: use "error" or "skip"')
+    source = os.fspath(json_file)
+    content = read_coco_json(json_file)
+    defects = Defects(source, limit)
+    lists = {
+        key: entries_of(content, key, defects, source=source, evaluation=evaluation)
+        for key in ("categories", "images", "annotations")
+    }
+    for key in ("categories", "images"):
+        if not content[key]:
+            raise DatasetError(f'{source}: the list "{key}" is empty; mend: add {key}')
+    check_categories(lists["categories"], defects)
+    images = check_images(lists["images"], defects)
+    skipped = check_annotations(
+        lists["annotations"],
+        images,
+        defects,
+        image_ids=_mentioned_ids(content["images"]),
+        category_ids=_mentioned_ids(content["categories"]),
+        tolerance=tolerance,
+        degenerate=degenerate,
+        evaluation=evaluation,
+    )
+    if check_files:
+        check_image_files(images, image_root, defects)
+    defects.raise_any()
+    if skipped:
+        logger.warning(
+            "%s: %d boxes of zero width or height are left out of training, annotation ids %s",
+            source, len(skipped), ", ".join(str(number) for number in skipped),
+        )  # fmt: skip
+    return _summary(source, lists, skipped)
+
+
+def check_dataset(
+    name: str, *, degenerate: str = "error", evaluation: bool = False, check_files: bool = True
+) -> CocoSummary:
+    """Runs `check_coco_json` for a data set that is registered in detectron2.
+
+    Raises:
+        DatasetError: The name is not registered, was not registered with a COCO json, or the
+            data set has defects.
+    """
+    if name not in DatasetCatalog.list():
+        known = ", ".join(sorted(DatasetCatalog.list())) or "none"
+        raise DatasetError(
+            f"data set {name!r} is not registered; mend: register it, or use one of: {known}"
+        )
+    metadata = MetadataCatalog.get(name)
+    json_file, image_root = metadata.get("json_file"), metadata.get("image_root")
+    if json_file is None or image_root is None:
+        raise DatasetError(
+            f"data set {name!r} was registered without json_file and image_root, so it cannot be "
+            "checked; mend: register it with register_coco_json"
+        )
+    summary = check_coco_json(
+        json_file,
+        image_root,
+        degenerate=degenerate,
+        evaluation=evaluation,
+        check_files=check_files,
+    )
+    logger.info("data set %s is in order: %s", name, summary)
+    return summary
+
+
+def _mentioned_ids(entries: list[Any]) -> set[int]:
+    """Integer ids of all entries, broken ones too, so that one defect is not noted twice."""
+    ids = (entry.get("id") for entry in entries if isinstance(entry, dict))
+    return {number for number in ids if isinstance(number, int)}
+
+
+def _summary(source: str, lists: dict[str, list[dict]], skipped: list[int]) -> CocoSummary:
+    categories = sorted(lists["categories"], key=lambda entry: entry["id"])
+    annotations = lists["annotations"]
+    occupied = {entry["image_id"] for entry in annotations}
+    return CocoSummary(
+        json_file=source,
+        class_names=tuple(entry["name"] for entry in categories),
+        num_images=len(lists["images"]),
+        num_images_without_objects=len(lists["images"]) - len(occupied),
+        num_annotations=len(annotations),
+        num_crowd=sum(entry.get("iscrowd", 0) for entry in annotations),
+        degenerate_ids=tuple(skipped),
+    )

@@ -1,0 +1,51 @@
+"""The stack of decoder layers."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+
+from ..heads import PredictionHeads
+from ..layers import reset_transformer_parameters
+from ..structures import DecoderStates, FeaturePyramid, Queries
+from .layers import DecoderLayer
+from .refine import Refinement, References
+
+
+class Decoder(nn.Module):
+    """Run the queries through equal layers, moving their reference boxes on the way.
+
+    Args:
+        layer: the layer to repeat; it is copied, then each copy gets its own initialisation.
+        num_layers: number of layers, at least 1.
+        refinement: how references move from layer to layer.
+    """
+
+    def __init__(self, *, layer: DecoderLayer, num_layers: int = 6, refinement: Refinement):
+        super().__init__()
+        if num_layers < 1:
+            raise ValueError(f"a decoder needs at least 1 layer, got num_layers={num_layers}")
+        self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(num_layers))
+        self.refinement = refinement
+        reset_transformer_parameters(self)
+
+    def forward(
+        self, queries: Queries, memory: FeaturePyramid, heads: PredictionHeads
+    ) -> DecoderStates:
+        """Decode; ``heads`` gives the boxes that the refinement needs between two layers."""
+        query = queries.content_BNC
+        reference = References(queries.reference_BNr, queries.reference_BNr)
+        outputs, internals, references = [], [], []
+        for index, layer in enumerate(self.layers):
+            if index:
+                delta = heads.box_delta(query, index - 1)
+                reference = self.refinement(delta, reference.attention)
+            query, internal = layer(query, queries.pos_BNC, reference.attention, memory)
+            outputs.append(query)
+            internals.append(internal)
+            references.append(reference.prediction)
+        return DecoderStates(
+            taps={"output": tuple(outputs), "internal": tuple(internals)},
+            references=tuple(references),
+        )

@@ -1,0 +1,100 @@
+"""Decoder layers: the order of the two attentions is the class.
+
+Both layers hand out the state between their attentions as well; MS-DETR (Figure 4) puts its
+one-to-many supervision there: in :class:`CrossSelfLayer` this is implementation (c), in
+:class:`SelfCrossLayer` implementation (d).  Read at the output they are (b) and (a).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from ..layers import FeedForward, MultiScaleDeformableAttention
+from ..structures import FeaturePyramid
+
+
+class LayerStates(NamedTuple):
+    """Query states (B, N, C): at the end of the layer, and between its two attentions."""
+
+    output: Tensor
+    internal: Tensor
+
+
+class DecoderLayer(nn.Module):
+    """The parts of a layer: cross-attention to the memory, self-attention, feed-forward; post-norm.
+
+    Args:
+        embed_dim: channels.
+        feedforward_dim: hidden channels of the feed-forward.
+        dropout: probability, everywhere.
+        num_heads, num_levels, num_points: of the attentions.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int = 256,
+        feedforward_dim: int = 1024,
+        dropout: float = 0.1,
+        num_heads: int = 8,
+        num_levels: int = 4,
+        num_points: int = 4,
+    ):
+        super().__init__()
+        self.cross_attention = MultiScaleDeformableAttention(
+            embed_dim, num_heads, num_levels, num_points
+        )
+        self.cross_dropout = nn.Dropout(dropout)
+        self.cross_norm = nn.LayerNorm(embed_dim)
+        self.self_attention = nn.MultiheadAttention(
+            embed_dim, num_heads, dropout=dropout, batch_first=True
+        )
+        self.self_dropout = nn.Dropout(dropout)
+        self.self_norm = nn.LayerNorm(embed_dim)
+        self.feed_forward = FeedForward(embed_dim, feedforward_dim, dropout)
+
+    def attend_memory(
+        self, query: Tensor, pos: Tensor, reference: Tensor, memory: FeaturePyramid
+    ) -> Tensor:
+        """Cross-attention with its residual and norm."""
+        attended = self.cross_attention(query + pos, reference, memory)
+        return self.cross_norm(query + self.cross_dropout(attended))
+
+    def attend_queries(self, query: Tensor, pos: Tensor) -> Tensor:
+        """Self-attention with its residual and norm."""
+        key = query + pos
+        attended = self.self_attention(key, key, query, need_weights=False)[0]
+        return self.self_norm(query + self.self_dropout(attended))
+
+    def forward(
+        self, query_BNC: Tensor, pos_BNC: Tensor, reference_BNr: Tensor, memory: FeaturePyramid
+    ) -> LayerStates:
+        """Run the layer."""
+        raise NotImplementedError
+
+
+class SelfCrossLayer(DecoderLayer):
+    """Self-attention, cross-attention, feed-forward: the layer of Deformable DETR."""
+
+    def forward(
+        self, query_BNC: Tensor, pos_BNC: Tensor, reference_BNr: Tensor, memory: FeaturePyramid
+    ) -> LayerStates:
+        internal = self.attend_queries(query_BNC, pos_BNC)
+        attended = self.attend_memory(internal, pos_BNC, reference_BNr, memory)
+        return LayerStates(self.feed_forward(attended), internal)
+
+
+class CrossSelfLayer(DecoderLayer):
+    """Cross-attention, self-attention, feed-forward: the layer of MS-DETR (supplement, eqs. 1-2).
+
+    Cross-attention makes candidates; self-attention then lets one of them win.
+    """
+
+    def forward(
+        self, query_BNC: Tensor, pos_BNC: Tensor, reference_BNr: Tensor, memory: FeaturePyramid
+    ) -> LayerStates:
+        internal = self.attend_memory(query_BNC, pos_BNC, reference_BNr, memory)
+        attended = self.attend_queries(internal, pos_BNC)
+        return LayerStates(self.feed_forward(attended), internal)

@@ -1,0 +1,195 @@
+"""Checks of a run's settings, made before the first iteration."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch import nn
+
+from ..errors import ConfigError
+
+
+def check_values(cfg: DictConfig) -> None:
+    """Checks the numbers that make a run meaningless or break it late; absent keys are skipped.
+
+    Raises:
+        ConfigError: a key that has to be given is missing, or a value is out of its range.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        given = " ".join(f"{key}=..." for key in missing)
+        raise ConfigError(f"the config leaves {', '.join(missing)} to you: give {given}")
+    for key in ("train.max_iter", "train.log_period", "train.checkpointer.period"):
+        _check(cfg, key, whole=True, low=1)
+    _check(cfg, "train.checkpointer.max_to_keep", whole=True, low=1, optional=True)
+    _check(cfg, "train.eval_period", whole=True, low=0)
+    _check(cfg, "train.seed", whole=True)
+    _check(cfg, "train.clip_grad.max_norm", above=0.0, optional=True)
+    _check(cfg, "optimizer.lr", above=0.0)
+    _check(cfg, "optimizer.weight_decay", low=0.0)
+    for split in ("train", "test"):
+        for key in ("total_batch_size", "batch_size"):
+            _check(cfg, f"dataloader.{split}.{key}", whole=True, low=1, optional=True)
+        _check(cfg, f"dataloader.{split}.num_workers", whole=True, low=0)
+    schedule = OmegaConf.select(cfg, "lr_multiplier", default=None)
+    if isinstance(schedule, DictConfig):
+        _check_schedule(schedule, "lr_multiplier")
+
+
+def _check(
+    cfg: DictConfig,
+    key: str,
+    *,
+    whole: bool = False,
+    low: float | None = None,
+    above: float | None = None,
+    optional: bool = False,
+) -> None:
+    absent = object()
+    value = OmegaConf.select(cfg, key, default=absent)
+    if value is absent or (value is None and optional):
+        return
+    wanted = "a whole number" if whole else "a number"
+    wanted += f" of at least {low}" if low is not None else ""
+    wanted += f" above {above:g}" if above is not None else ""
+    is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    good = is_number and math.isfinite(value)
+    good = good and (low is None or value >= low) and (above is None or value > above)
+    if not good:
+        raise ConfigError(f"{key} is {value!r}: it must be {wanted}; set {key}=...")
+
+
+def _check_schedule(schedule: DictConfig, key: str) -> None:
+    """Milestones must rise, lie inside the schedule, and fit the number of values."""
+    inner = schedule.get("scheduler")
+    if isinstance(inner, DictConfig):
+        _check_schedule(inner, f"{key}.scheduler")
+    values = schedule.get("values")
+    for value in values or ():
+        if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+            raise ConfigError(f"{key}.values holds {value!r}: factors are finite and at least 0")
+    milestones = schedule.get("milestones")
+    if milestones is None:
+        return
+    updates = schedule.get("num_updates")
+    steps = list(milestones)
+    for before, step in zip([0, *steps], steps, strict=False):
+        if isinstance(step, bool) or not isinstance(step, (int, float)) or not step > before:
+            raise ConfigError(f"{key}.milestones is {steps}: it must rise, from above 0")
+    if updates is not None and steps and steps[-1] >= updates:
+        raise ConfigError(
+            f"{key}.milestones is {steps}, but the schedule ends at num_updates={updates}; "
+            f"the last milestone must lie before it"
+        )
+    wanted = len(steps) + int(updates is not None)
+    if values is not None and len(values) != wanted:
+        raise ConfigError(
+            f"{key} has {len(values)} values for milestones {steps} (num_updates={updates}): "
+            f"{wanted} are needed"
+        )
+
+
+def check_output_dir(path: str) -> None:
+    """Creates the output directory and writes a file into it, to know now that it can be done.
+
+    Raises:
+        ConfigError: the path is empty, or the directory cannot be made or written.
+    """
+    if not path:
+        raise ConfigError("train.output_dir is empty; set train.output_dir=DIRECTORY")
+    try:
+        os.makedirs(path, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"output directory {path!r} cannot be written ({error.strerror or error}); "
+            f"set train.output_dir=DIRECTORY to one that can"
+        ) from error
+
+
+def check_init_checkpoint(path: str) -> None:
+    """Raises ConfigError if a local checkpoint to start from does not exist."""
+    if path and "://" not in path and not os.path.isfile(path):
+        raise ConfigError(f"train.init_checkpoint={path!r} does not exist")
+
+
+def dataset_names(cfg: DictConfig) -> list[str]:
+    """Names of all registered data sets that the config's loaders read, each once."""
+    names: list[str] = []
+    for loader in ("dataloader.train", "dataloader.test"):
+        node = OmegaConf.select(cfg, loader, default=None)
+        for part in node if isinstance(node, ListConfig) else [node]:
+            found = OmegaConf.select(part, "dataset.names", default=()) if part is not None else ()
+            names += [found] if isinstance(found, str) else list(found or ())
+    return list(dict.fromkeys(names))
+
+
+def check_data(names: Sequence[str]) -> None:
+    """Checks every data set's annotations and images, see :mod:`ms_detr.data.checks`."""
+    from ..data.checks import check_dataset
+
+    for name in names:
+        if name not in DatasetCatalog.list():
+            raise ConfigError(
+                f"data set {name!r} is not registered; known: {', '.join(DatasetCatalog.list())}"
+            )
+        check_dataset(name)
+
+
+def check_classes(cfg: DictConfig, model: nn.Module, names: Sequence[str]) -> None:
+    """Compares the model's number of classes with those of the data sets.
+
+    Raises:
+        ConfigError: they differ, or the data sets do not agree on their classes.
+    """
+    wanted: int | None = getattr(getattr(model, "module", model), "num_classes", None)
+    classes: dict[str, list[str]] = {}
+    for name in names:
+        metadata = MetadataCatalog.get(name)
+        if metadata.get("thing_classes") is None:
+            DatasetCatalog.get(name)  # loading a json fills in its metadata
+        found = metadata.get("thing_classes")
+        if found is not None:
+            classes[name] = list(found)
+    for name, found in classes.items():
+        if wanted is not None and len(found) != wanted:
+            keys = " ".join(f"{key}={len(found)}" for key in _class_keys(cfg))
+            raise ConfigError(
+                f"the model has {wanted} classes, but data set {name!r} has {len(found)} "
+                f"({_shorten(found)}); set {keys or 'the number of classes of the model'}"
+            )
+        first = next(iter(classes))
+        if found != classes[first]:
+            raise ConfigError(
+                f"data sets {first!r} ({_shorten(classes[first])}) and {name!r} "
+                f"({_shorten(found)}) differ in their classes or in their order; make the "
+                f"'categories' of the json files equal"
+            )
+
+
+def _shorten(classes: Sequence[Any], most: int = 8) -> str:
+    shown = ", ".join(str(name) for name in classes[:most])
+    return f"{shown}, ..." if len(classes) > most else shown
+
+
+def _class_keys(cfg: DictConfig) -> Iterator[str]:
+    """Dotted keys of the model's config that set a number of classes (not those that refer)."""
+    stack: list[tuple[str, Any]] = [("model", cfg.get("model"))]
+    while stack:
+        prefix, node = stack.pop()
+        if not isinstance(node, DictConfig):
+            continue
+        for name in node.keys():
+            child = node._get_node(name)
+            if name == "num_classes" and not child._is_interpolation():
+                yield f"{prefix}.{name}"
+            elif isinstance(child, DictConfig) and not child._is_interpolation():
+                stack.append((f"{prefix}.{name}", child))

@@ -1,0 +1,200 @@
+"""The training step: mixed precision, gradient clipping, and a guard against NaN and infinity."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from detectron2.engine import SimpleTrainer
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
+from torch import Tensor, nn
+
+from ..errors import NonFiniteError
+from .gradients import gradient_norms, scale_gradients
+
+logger = logging.getLogger(__name__)
+
+
+class Trainer(SimpleTrainer):
+    """detectron2's trainer for a model that returns weighted losses by name.
+
+    Each loss of a step is copied to the host once, together with the gradient norm; the guard
+    and the log read that copy, so a step waits for the device once (loss scaling for fp16 reads
+    one flag more, after that copy). The guard acts before the optimizer does: when training
+    stops, the weights are still those of the last good step.
+
+    Args:
+        model: in training it returns ``{"<supervision>/<layer>/<term>": scalar}``; the sum is
+            minimised.
+        data_loader: yields lists of detectron2's dataset dicts, without end.
+        optimizer: its parameters are those that are clipped.
+        amp_dtype: type that autocast computes in, or None to compute in the model's own.
+            ``torch.float16`` brings a gradient scaler along.
+        max_norm: gradients are scaled down to this total L2 norm; None leaves them alone.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Iterable[Any],
+        optimizer: torch.optim.Optimizer,
+        *,
+        amp_dtype: torch.dtype | None = None,
+        max_norm: float | None = 0.1,
+    ) -> None:
+        super().__init__(model, data_loader, optimizer)
+        self.device_type = next(model.parameters()).device.type
+        self.amp_dtype = amp_dtype
+        self.max_norm = max_norm
+        self.scaler = torch.amp.GradScaler(self.device_type, enabled=amp_dtype == torch.float16)
+        self.skipped_steps = 0
+        self.failed = False
+        names = {id(p): name.removeprefix("module.") for name, p in model.named_parameters()}
+        self._parameters = [
+            (names.get(id(p), "(not in the model)"), p)
+            for group in optimizer.param_groups
+            for p in group["params"]
+        ]
+
+    def run_step(self) -> None:
+        """One iteration; see the class for what it guarantees.
+
+        Raises:
+            NonFiniteError: a loss, a gradient or a prediction is NaN or infinite.
+        """
+        if not self.model.training:
+            raise RuntimeError("the model was left in evaluation mode: call model.train()")
+        start = time.perf_counter()
+        batch = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        try:
+            self._step(batch, data_time)
+        except NonFiniteError as error:
+            self.failed = True
+            raise error.located(self.iter, describe_images(batch)) from error.__cause__
+        except Exception:
+            self.failed = True
+            raise
+
+    def _step(self, batch: Any, data_time: float) -> None:
+        self.optimizer.zero_grad(set_to_none=True)  # first, so that the forward has the memory
+        with torch.autocast(
+            self.device_type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None
+        ):
+            losses = self.model(batch)
+        names = list(losses)
+        stacked = torch.stack([_as_scalar(name, loss) for name, loss in losses.items()])
+        self.scaler.scale(stacked.sum()).backward()
+        self.scaler.unscale_(self.optimizer)
+        named = [(name, p.grad) for name, p in self._parameters if p.grad is not None]
+        gradients = [gradient for _, gradient in named]
+        norms = gradient_norms(gradients) if gradients else stacked.new_zeros(1)
+        norm = torch.linalg.vector_norm(norms)
+        *values, norm_value = torch.cat([stacked.detach(), norm[None]]).tolist()  # the one wait
+
+        _check_losses(dict(zip(names, values, strict=True)))
+        if math.isfinite(norm_value):
+            if self.max_norm is not None:
+                scale_gradients(gradients, min(1.0, self.max_norm / (norm_value + 1e-6)))
+        else:
+            self._check_gradients([name for name, _ in named], norms)
+        self._log(names, stacked.detach(), norm_value, data_time)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def _check_gradients(self, names: Sequence[str], norms: Tensor) -> None:
+        """Raises, unless the gradient scaler is still looking for its scale and skips the step."""
+        if self.scaler.is_enabled() and self.scaler.get_scale() > 1.0:
+            self.skipped_steps += 1
+            logger.info(
+                "iteration %d: gradients overflow at loss scale %g, the step is skipped",
+                self.iter, self.scaler.get_scale(),
+            )  # fmt: skip
+            return
+        sizes = norms.tolist()
+        bad = [name for name, size in zip(names, sizes, strict=True) if not math.isfinite(size)]
+        raise NonFiniteError(
+            f"the gradient norm is not finite, although every loss is: {len(bad)} of {len(names)} "
+            f"parameters have such a gradient; the first are",
+            parameters=bad[:10],
+        )
+
+    def _log(
+        self, names: Sequence[str], losses: Tensor, norm: float, data_time: float
+    ) -> None:
+        """Stores every term, the sum of each supervision, and the total, averaged over processes."""
+        values = losses
+        if comm.get_world_size() > 1:
+            values = comm.reduce_dict({"losses": losses})["losses"]
+        storage = get_event_storage()
+        if not comm.is_main_process():
+            return
+        terms = dict(zip(names, values.tolist(), strict=True))
+        storage.put_scalar("data_time", data_time)
+        storage.put_scalar("total_loss", sum(terms.values()))
+        storage.put_scalars(**{**supervision_sums(terms), **terms})
+        if math.isfinite(norm):
+            storage.put_scalar("grad_norm", norm)
+        if self.scaler.is_enabled():
+            storage.put_scalar("loss_scale", self.scaler.get_scale(), smoothing_hint=False)
+            storage.put_scalar("skipped_steps", self.skipped_steps, smoothing_hint=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of detectron2's trainer, and that of the gradient scaler where one is used."""
+        state = super().state_dict()
+        if self.scaler.is_enabled():
+            state["grad_scaler"] = self.scaler.state_dict()
+            state["skipped_steps"] = self.skipped_steps
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores :meth:`state_dict`; a run may go on with or without fp16."""
+        super().load_state_dict(state_dict)
+        if self.scaler.is_enabled() and "grad_scaler" in state_dict:
+            self.scaler.load_state_dict(state_dict["grad_scaler"])
+            self.skipped_steps = state_dict["skipped_steps"]
+
+
+def supervision_sums(terms: Mapping[str, float]) -> dict[str, float]:
+    """Sums the terms of each supervision: ``{"mixed/0/l1": 1., "mixed/1/l1": 2.}`` gives
+    ``{"mixed": 3.}``. Names without a slash stand for themselves and are left out."""
+    sums: dict[str, float] = {}
+    for name, value in terms.items():
+        supervision, slash, _ = name.partition("/")
+        if slash:
+            sums[supervision] = sums.get(supervision, 0.0) + value
+    return sums
+
+
+def describe_images(batch: Any) -> list[str]:
+    """One text per image of a batch: its id and its file, as far as the batch names them."""
+    images = batch if isinstance(batch, (list, tuple)) else []
+    return [
+        f"image_id {image.get('image_id', '?')}, file {image.get('file_name', '?')}"
+        for image in images
+        if isinstance(image, Mapping)
+    ]
+
+
+def _as_scalar(name: str, loss: Any) -> Tensor:
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        raise ValueError(f"loss {name!r} is {shape}: a model returns scalar tensors in training")
+    return loss.float().reshape(())
+
+
+def _check_losses(terms: Mapping[str, float]) -> None:
+    bad = {name: value for name, value in terms.items() if not math.isfinite(value)}
+    if bad:
+        raise NonFiniteError(
+            f"{len(bad)} of {len(terms)} loss terms are not finite; training stops before they "
+            f"reach the weights",
+            terms=bad,
+        )
+    if not math.isfinite(sum(terms.values())):
+        raise NonFiniteError("the total loss is not finite, although every term is", terms=terms)

@@ -1,0 +1,86 @@
+"""Multi-scale deformable attention (Deformable DETR, section 4.1)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..ops import ms_deform_attn
+from ..structures import FeaturePyramid
+
+
+class MultiScaleDeformableAttention(nn.Module):
+    """Every query reads a few points around its reference on each level of the pyramid.
+
+    Around a reference point offsets are in cells of each level; around a reference box in units of
+    half its size divided by the number of points.
+
+    Args:
+        embed_dim: channels of queries and features, divisible by ``num_heads``.
+        num_heads: attention heads.
+        num_levels: levels of the pyramid.
+        num_points: points per head and level.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int = 8, num_levels: int = 4, num_points: int = 4):
+        super().__init__()
+        if embed_dim % num_heads:
+            raise ValueError(f"embed_dim {embed_dim} is not divisible by num_heads {num_heads}")
+        self.num_heads, self.num_levels, self.num_points = num_heads, num_levels, num_points
+        samples = num_heads * num_levels * num_points
+        self.sampling_offsets = nn.Linear(embed_dim, samples * 2)
+        self.attention_weights = nn.Linear(embed_dim, samples)
+        self.value_proj = nn.Linear(embed_dim, embed_dim)
+        self.output_proj = nn.Linear(embed_dim, embed_dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Head h looks into direction h, point z lies z + 1 cells away; all weights are equal."""
+        nn.init.zeros_(self.sampling_offsets.weight)
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for projection in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+        angle_H = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
+        direction_H2 = torch.stack([angle_H.cos(), angle_H.sin()], -1)
+        direction_H2 = direction_H2 / direction_H2.abs().amax(-1, keepdim=True)
+        distance_Z = torch.arange(1, self.num_points + 1)
+        offsets = direction_H2[:, None, None] * distance_Z[:, None]
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(offsets.expand(-1, self.num_levels, -1, -1).flatten())
+
+    def forward(self, query_BNC: Tensor, reference_BNr: Tensor, memory: FeaturePyramid) -> Tensor:
+        """Attend.
+
+        Args:
+            query_BNC: queries with their positions added.
+            reference_BNr: their reference boxes (r = 4) or points (r = 2).
+            memory: what is read; padding counts as zero.
+
+        Returns:
+            (B, N, C).
+        """
+        if len(memory.shapes) != self.num_levels:
+            raise ValueError(
+                f"attention was built for {self.num_levels} levels, the pyramid has {len(memory.shapes)}: "
+                f"{memory.shapes}; make num_levels of neck, encoder and decoder equal"
+            )
+        images, num_queries, _ = query_BNC.shape
+        samples = (self.num_heads, self.num_levels, self.num_points)
+        value = self.value_proj(memory.tokens_BSC).masked_fill(memory.padding_BS[..., None], 0.0)
+        value = value.view(images, value.shape[1], self.num_heads, -1)
+        offsets = self.sampling_offsets(query_BNC).view(images, num_queries, *samples, 2)
+        weights = self.attention_weights(query_BNC).view(images, num_queries, self.num_heads, -1)
+        weights = weights.softmax(-1).view(images, num_queries, *samples)
+        locations = self._locations(reference_BNr, offsets.to(reference_BNr.dtype), memory)
+        return self.output_proj(ms_deform_attn(value, memory.shapes, locations, weights))
+
+    def _locations(self, reference_BNr: Tensor, offsets: Tensor, memory: FeaturePyramid) -> Tensor:
+        ratios_BL2 = memory.valid_ratios_BL2
+        center = (reference_BNr[:, :, None, :2] * ratios_BL2[:, None])[:, :, None, :, None]
+        if reference_BNr.shape[-1] == 2:
+            size_L2 = torch.tensor([(w, h) for h, w in memory.shapes], device=offsets.device)
+            return center + offsets / size_L2[:, None]
+        size = (reference_BNr[:, :, None, 2:] * ratios_BL2[:, None])[:, :, None, :, None]
+        return center + offsets * (size * (0.5 / self.num_points))

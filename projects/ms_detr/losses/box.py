@@ -1,0 +1,45 @@
+"""Box losses, over the assigned pairs."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torchvision.ops import box_convert, generalized_box_iou_loss
+
+from ..registry import LOSSES
+from ..structures import Assignment, LayerPredictions, Targets
+from .term import LossTerm
+
+
+def paired_boxes(
+    predictions: LayerPredictions, targets: Targets, assignment: Assignment
+) -> tuple[Tensor, Tensor]:
+    """Predicted and true boxes (P, 4) of the pairs, as (cx, cy, w, h)."""
+    predicted = predictions.boxes_BN4[assignment.image_P, assignment.query_P]
+    return predicted, targets.boxes_G4[assignment.target_P].to(predicted.dtype)
+
+
+@LOSSES.register()
+class L1Loss(LossTerm):
+    """Absolute differences of (cx, cy, w, h), summed."""
+
+    def __call__(
+        self, predictions: LayerPredictions, targets: Targets, assignment: Assignment
+    ) -> Tensor:
+        predicted, true = paired_boxes(predictions, targets, assignment)
+        return (predicted - true).abs().sum() / assignment.normalizer
+
+
+@LOSSES.register()
+class GIoULoss(LossTerm):
+    """1 - generalised IoU, summed over the pairs."""
+
+    def __call__(
+        self, predictions: LayerPredictions, targets: Targets, assignment: Assignment
+    ) -> Tensor:
+        predicted, true = (
+            box_convert(boxes, "cxcywh", "xyxy")
+            for boxes in paired_boxes(predictions, targets, assignment)
+        )
+        # True boxes have an area (the data checks see to it), so no guard of the division is needed.
+        loss = generalized_box_iou_loss(predicted, true, reduction="sum", eps=0.0)
+        return loss / assignment.normalizer

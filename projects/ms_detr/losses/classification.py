@@ -1,0 +1,39 @@
+"""Classification loss."""
+
+from __future__ import annotations
+
+import torch
+from fvcore.nn import sigmoid_focal_loss
+from torch import Tensor
+
+from ..registry import LOSSES
+from ..structures import Assignment, LayerPredictions, Targets
+from .term import LossTerm
+
+
+@LOSSES.register()
+class FocalLoss(LossTerm):
+    """Sigmoid focal loss (RetinaNet) of all queries and classes; unassigned queries are background.
+
+    Args:
+        weight: factor.
+        alpha: weight of positives against negatives, in [0, 1].
+        gamma: how strongly easy predictions are weighted down.
+    """
+
+    def __init__(self, weight: float, alpha: float = 0.25, gamma: float = 2.0):
+        super().__init__(weight)
+        self.alpha, self.gamma = alpha, gamma
+
+    def __call__(
+        self, predictions: LayerPredictions, targets: Targets, assignment: Assignment
+    ) -> Tensor:
+        logits = predictions.logits_BNK
+        owner = assignment.labelled_P
+        image, query, target = (
+            index[owner] for index in (assignment.image_P, assignment.query_P, assignment.target_P)
+        )
+        truth = torch.zeros_like(logits)
+        truth[image, query, targets.labels_G[target]] = 1.0
+        loss = sigmoid_focal_loss(logits, truth, self.alpha, self.gamma, reduction="sum")
+        return loss / assignment.normalizer

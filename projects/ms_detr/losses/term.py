@@ -1,0 +1,38 @@
+"""The interface of loss terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from ..structures import Assignment, LayerPredictions, Targets
+
+
+class LossTerm:
+    """One number that says how wrong predictions are, given who answers what.
+
+    Args:
+        weight: factor of the term in the objective.
+    """
+
+    def __init__(self, weight: float):
+        self.weight = weight
+
+    def __call__(
+        self, predictions: LayerPredictions, targets: Targets, assignment: Assignment
+    ) -> Tensor:
+        """Unweighted loss, a scalar, divided by ``assignment.normalizer``."""
+        raise NotImplementedError
+
+
+class LossTerms:
+    """Loss terms by name: ``LossTerms(l1=L1Loss(5.0), giou=GIoULoss(2.0))``."""
+
+    def __init__(self, **terms: LossTerm):
+        if not terms:
+            raise ValueError("LossTerms needs at least one term")
+        self.terms = terms
+
+    def __iter__(self) -> Iterator[tuple[str, LossTerm]]:
+        return iter(self.terms.items())

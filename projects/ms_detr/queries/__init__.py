@@ -1,0 +1,14 @@
+"""What the decoder starts from: learned, or chosen among the encoder's proposals."""
+
+from .initializer import QueryInitializer
+from .learned import LearnedQueries
+from .proposals import EncoderProposals
+from .two_stage import MixedSelectionQueries, TwoStageQueries
+
+__all__ = [
+    "EncoderProposals",
+    "LearnedQueries",
+    "MixedSelectionQueries",
+    "QueryInitializer",
+    "TwoStageQueries",
+]

@@ -1,0 +1,31 @@
+"""One-stage queries (Deformable DETR)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ..structures import FeaturePyramid, Queries
+from .initializer import QueryInitializer
+
+
+class LearnedQueries(QueryInitializer):
+    """Content, position and reference point of every query are learned, the same for all images.
+
+    Args:
+        num_queries: number of queries.
+        embed_dim: channels.
+    """
+
+    def __init__(self, *, num_queries: int = 300, embed_dim: int = 256):
+        super().__init__()
+        self.embedding = nn.Embedding(num_queries, 2 * embed_dim)
+        self.reference_points = nn.Linear(embed_dim, 2)
+        nn.init.xavier_uniform_(self.reference_points.weight)
+        nn.init.zeros_(self.reference_points.bias)
+
+    def forward(self, memory: FeaturePyramid) -> tuple[Queries, None]:
+        pos, content = self.embedding.weight.chunk(2, dim=1)
+        images = len(memory.tokens_BSC)
+        points = self.reference_points(pos).to(memory.dtype).sigmoid()
+        expand = [x.expand(images, -1, -1) for x in (content, pos, points)]
+        return Queries(*expand), None

@@ -1,0 +1,19 @@
+"""Registries of the components a config may name.
+
+A lazy config names classes directly; the registries list what there is, for tests, tools and docs.
+The meta-architecture stands in detectron2's own registry.
+"""
+
+from detectron2.modeling import META_ARCH_REGISTRY
+from fvcore.common.registry import Registry
+
+ASSIGNERS = Registry("ASSIGNERS")
+ASSIGNERS.__doc__ = "Decide which query answers which object: see :class:`ms_detr.assigners.Assigner`."
+
+MATCH_COSTS = Registry("MATCH_COSTS")
+MATCH_COSTS.__doc__ = "Price of answering an object with a query, used by the Hungarian assigner."
+
+LOSSES = Registry("LOSSES")
+LOSSES.__doc__ = "Loss terms of a supervision: see :class:`ms_detr.losses.LossTerm`."
+
+__all__ = ["ASSIGNERS", "LOSSES", "MATCH_COSTS", "META_ARCH_REGISTRY"]

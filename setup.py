@@ -1,13 +1,17 @@
 """Build and install ms_detr, with its compiled extension ``ms_detr._C``.
 
-Usual call: ``pip install --no-build-isolation -e .`` (torch must be there first: the extension is compiled against it).
+Usual call: ``pip install --no-build-isolation -e .`` (torch must be there first: the extension is
+compiled against it).
 
 Environment variables:
-    MS_DETR_BUILD_EXT=0   install without the extension; the PyTorch implementation of the op is used then.
-    FORCE_CUDA=1 / 0      build the CUDA kernels though no GPU is visible / do not build them though one is.
-    TORCH_CUDA_ARCH_LIST  GPU architectures, as torch reads it. Default: those of the visible GPUs, or, where none is
-                          visible, DEFAULT_ARCH_LIST below.
-    CUDA_HOME             folder of the CUDA toolkit. Default: the folder in which the nvcc on PATH really lies.
+    MS_DETR_BUILD_EXT=0   install without the extension; the PyTorch implementation of the op is
+                          used then.
+    FORCE_CUDA=1 / 0      build the CUDA kernels though no GPU is visible / do not build them though
+                          one is.
+    TORCH_CUDA_ARCH_LIST  GPU architectures, as torch reads it. Default: those of the visible GPUs,
+                          or, where none is visible, DEFAULT_ARCH_LIST below.
+    CUDA_HOME             folder of the CUDA toolkit. Default: the folder in which the nvcc on PATH
+                          really lies.
     MAX_JOBS              parallel compiler processes.
     DEBUG=1               no optimisation, debug symbols.
 """
@@ -43,8 +47,9 @@ def env_flag(name: str) -> bool | None:
 def find_cuda_home() -> str | None:
     """Folder of the CUDA toolkit, or None.
 
-    torch takes the folder above the nvcc on PATH, which is wrong where that nvcc is a script that starts the real
-    one. nvcc itself knows: in a dry run it prints the folder that it was started from.
+    torch takes the folder above the nvcc on PATH, which is wrong where that nvcc is a script that
+    starts the real one. nvcc itself knows: in a dry run it prints the folder that it was started
+    from.
     """
     given = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     if given:
@@ -75,13 +80,14 @@ def wants_cuda(cuda_home: str | None) -> bool:
         return False
     if forced and torch.version.cuda is None:
         raise SystemExit(
-            f"setup.py: FORCE_CUDA=1, but torch {torch.__version__} was built without CUDA; install a CUDA build of "
-            "torch, or unset FORCE_CUDA"
+            f"setup.py: FORCE_CUDA=1, but torch {torch.__version__} was built without CUDA; "
+            "install a CUDA build of torch, or unset FORCE_CUDA"
         )
     if cuda_home is None:
         if forced:
             raise SystemExit(
-                "setup.py: FORCE_CUDA=1, but no nvcc was found; install the CUDA toolkit or set CUDA_HOME"
+                "setup.py: FORCE_CUDA=1, but no nvcc was found; install the CUDA toolkit "
+                "or set CUDA_HOME"
             )
         print(
             "setup.py: a GPU is visible but no nvcc was found: building without CUDA kernels",
@@ -92,7 +98,7 @@ def wants_cuda(cuda_home: str | None) -> bool:
 
 
 def library_includes() -> list[str]:
-    """Headers of the CUDA libraries (cuSPARSE, cuBLAS, ...) where torch's wheels brought them along."""
+    """Headers of the CUDA libraries (cuSPARSE, cuBLAS, ...) that torch's wheels brought along."""
     site = Path(sysconfig.get_paths()["purelib"]) / "nvidia"
     return [str(path) for path in (site / "cu13" / "include",) if path.is_dir()]
 
@@ -103,8 +109,9 @@ def extension() -> Any:
         import torch  # noqa: F401  (looked for here, for a better message)
     except ModuleNotFoundError as error:
         raise SystemExit(
-            "setup.py: torch is needed to build the extension and was not found. Install torch first and then "
-            f"`{INSTALL}`; or set MS_DETR_BUILD_EXT=0 to install without the extension."
+            "setup.py: torch is needed to build the extension and was not found. Install torch "
+            f"first and then `{INSTALL}`; or set MS_DETR_BUILD_EXT=0 to install without the "
+            "extension."
         ) from error
     cuda_home = find_cuda_home()
     with_cuda = wants_cuda(cuda_home)
@@ -144,13 +151,19 @@ def build_options() -> dict[str, Any]:
     module = extension()
     from torch.utils.cpp_extension import BuildExtension
 
-    return {"ext_modules": [module], "cmdclass": {"build_ext": BuildExtension}}
+    return {
+        "ext_modules": [module],
+        "cmdclass": {"build_ext": BuildExtension},
+        # setuptools looks at the age of the sources alone, and would overlook changed headers and
+        # flags. ninja, which does the work, looks at all of them, and compiles what has changed.
+        "options": {"build_ext": {"force": True}},
+    }
 
 
 setup(
     name="ms_detr",
     version="0.1.0",
-    description="MS-DETR: DETR-type detectors trained with mixed supervision, as a detectron2 project",
+    description="MS-DETR: detectors trained with mixed supervision, as a detectron2 project",
     license="Apache-2.0",
     package_dir={"": "projects"},
     packages=find_packages("projects", include=["ms_detr", "ms_detr.*"]),

@@ -5,8 +5,6 @@
 
 #include <c10/util/Exception.h>
 
-#include <limits>
-
 namespace ms_detr {
 namespace {
 

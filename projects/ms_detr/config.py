@@ -19,7 +19,7 @@ from detectron2.config import LazyConfig
 from detectron2.utils.registry import locate
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .errors import ConfigError
@@ -87,6 +87,8 @@ def apply_override(cfg: DictConfig, text: str) -> None:
 
 def _parse(cfg: DictConfig, text: str) -> tuple[str, str, Any]:
     """Reads an override into (action, dotted key, value)."""
+    if text.startswith("-"):
+        raise ConfigError(f"option {text!r} stands behind an override; options go before them")
     try:
         parsed = OverridesParser.create().parse_overrides([text])[0]
         if parsed.is_delete() and "=" in text:
@@ -142,7 +144,7 @@ def _get(node: DictConfig | ListConfig, name: str | int) -> Any:
     if isinstance(node, ListConfig):
         if not isinstance(name, int) or not -len(node) <= name < len(node):
             return _ABSENT
-    elif name not in node and name not in node.keys():
+    elif node._get_node(name) is None:
         return _ABSENT
     if OmegaConf.is_missing(node, name):
         return None
@@ -170,16 +172,16 @@ def _replace(
             if inner_present is _ABSENT:
                 present[inner] = inner_value
             else:
-                _replace(
-                    cfg, present, inner, f"{key}.{inner}", inner_present, inner_value, text
-                )
+                _replace(cfg, present, inner, f"{key}.{inner}", inner_present, inner_value, text)
         return
     if name == _TARGET:
         if not _can_import(value):
             raise ConfigError(f"{text!r}: there is nothing to import at {value!r}")
     elif isinstance(present, str) and isinstance(value, (int, float)):
         value = text.partition("=")[2]  # digits typed for a text are a text: output_dir=2024
-    elif not _is_same_kind(present, value) and not _annotated_float(parent, name, value):
+    elif not _is_same_kind(present, value) and not (
+        _is_number(present) and _annotated_float(parent, name, value)
+    ):
         raise ConfigError(
             f"{text!r}: {key} is {_kind(present)} (now {present!r}), but {value!r} is "
             f"{_kind(value)}; give {_kind(present)}"
@@ -203,7 +205,7 @@ def _is_same_kind(present: Any, value: Any) -> bool:
     if isinstance(present, (ListConfig, list, tuple)):
         return isinstance(value, (list, tuple))
     if isinstance(present, DictConfig):
-        return False
+        return _TARGET in present  # a lazy call stands for its result, of which nothing is known
     return isinstance(value, type(present))
 
 
@@ -254,24 +256,21 @@ def _target_name(node: DictConfig) -> str:
     return target if isinstance(target, str) else getattr(target, "__qualname__", str(target))
 
 
-def _all_keys(node: DictConfig | ListConfig, prefix: str = "") -> Iterator[str]:
-    """Every dotted key of the config, without resolving interpolations."""
-    keys = range(len(node)) if isinstance(node, ListConfig) else list(node.keys())
-    for name in keys:
-        if name == _TARGET:
-            continue
-        yield f"{prefix}{name}"
-        child = node._get_node(name)
-        if isinstance(child, (DictConfig, ListConfig)) and not child._is_none():
-            if not child._is_interpolation() and not child._is_missing():
-                yield from _all_keys(child, f"{prefix}{name}.")
+def iterate_nodes(cfg: DictConfig | ListConfig, prefix: str = "") -> Iterator[tuple[str, Node]]:
+    """Yields every dotted key of a config with its node; interpolations are not resolved."""
+    for name in range(len(cfg)) if isinstance(cfg, ListConfig) else list(cfg.keys()):
+        child = cfg._get_node(name)
+        yield f"{prefix}{name}", child
+        special = child._is_none() or child._is_interpolation() or child._is_missing()
+        if isinstance(child, (DictConfig, ListConfig)) and not special:
+            yield from iterate_nodes(child, f"{prefix}{name}.")
 
 
 def _unknown_key(
     cfg: DictConfig, parent: DictConfig | ListConfig, key: str, text: str
 ) -> ConfigError:
     """Says that a key does not exist, and which one was probably meant."""
-    known = list(_all_keys(cfg))
+    known = [name for name, _ in iterate_nodes(cfg) if not name.endswith(_TARGET)]
     section, _, last = key.rpartition(".")
     known += [f"{section}.{name}" for name in _signature(parent)[0] if section]
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.75)

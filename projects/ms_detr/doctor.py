@@ -1,7 +1,7 @@
 """``python -m ms_detr.doctor``: what is installed, what is missing, and the command that mends it.
 
-It has to work where nothing else does. So nothing outside the standard library is imported at the top of
-this file, every check runs on its own, and one that fails becomes a line of the table, never a traceback.
+It has to work where nothing else does. So nothing outside the standard library is imported at the
+top of this file, and a check that fails becomes a line of the table, never a traceback.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Row:
 
     Attributes:
         item: what was looked at.
-        state: ``OK``; ``NOTE``, something optional is missing; or ``MISSING``, the project cannot run.
+        state: ``OK``; ``NOTE``, something optional is missing; ``MISSING``, needed to run.
         found: what there is, in words.
         mend: the command that changes it, or an empty string.
     """
@@ -79,17 +79,11 @@ def _first_line(command: list[str], containing: str = "") -> str | None:
 
 def check_python() -> Iterable[Row]:
     """Version of this Python and where it is."""
-    found = f"{platform.python_version()} at {sys.executable}"
-    if sys.version_info < (3, 9):
-        yield Row(
-            "Python", MISSING, f"{found}; 3.9 or newer is needed", "make setup PYTHON=python3.11"
-        )
-    else:
-        yield Row("Python", OK, found)
+    yield Row("Python", OK, f"{platform.python_version()} at {sys.executable}")
 
 
 def check_torch() -> Iterable[Row]:
-    """torch and torchvision: version, and whether torchvision's operations load beside this torch."""
+    """torch: version and where it is."""
     import torch
 
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
@@ -128,11 +122,12 @@ def check_cuda() -> Iterable[Row]:
 
 
 def check_nvcc() -> Iterable[Row]:
-    """The CUDA compiler, which only building the CUDA kernels needs; its major version has to be torch's."""
+    """The CUDA compiler, needed to build the CUDA kernels; of the major version of torch's CUDA."""
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     inside = str(Path(home or "/usr/local/cuda") / "bin" / "nvcc")
     nvcc = shutil.which(inside if home else "nvcc") or shutil.which(inside)
-    wanted = _torch_cuda()
+    torch = sys.modules.get("torch")  # check_torch imported it if it can be
+    wanted: str | None = torch.version.cuda if torch else None
     toolkit = f"install the CUDA toolkit{f' {wanted}' if wanted else ''}: https://developer.nvidia.com/cuda-downloads"
     if nvcc is None:
         yield Row("nvcc", NOTE, "not found; needed only to build the CUDA kernels", toolkit)
@@ -148,16 +143,6 @@ def check_nvcc() -> Iterable[Row]:
         )
     else:
         yield Row("nvcc", OK, f"{version} at {nvcc}")
-
-
-def _torch_cuda() -> str | None:
-    """torch's CUDA version, or None without torch or CUDA."""
-    try:
-        import torch
-
-        return torch.version.cuda
-    except Exception:  # a broken torch has its own line
-        return None
 
 
 def check_compiler() -> Iterable[Row]:
@@ -208,7 +193,7 @@ def _version_of(name: str) -> str:
 
 
 def check_detectron2() -> Iterable[Row]:
-    """detectron2: version, where it is, whether the parts used here import, and whether it was compiled."""
+    """detectron2: version, place, whether what is used here imports, whether it is compiled."""
     import detectron2
 
     for part in ("model_zoo", "data", "evaluation", "engine"):
@@ -217,9 +202,7 @@ def check_detectron2() -> Iterable[Row]:
     yield Row(
         "detectron2", OK, f"{getattr(detectron2, '__version__', 'unknown version')} at {where}"
     )
-    source = (
-        f"{INSTALL_DETECTRON2} --force --from <source> (only if you need its compiled operations)"
-    )
+    source = f"{INSTALL_DETECTRON2} --force --from <source> (if you need its compiled operations)"
     try:
         compiled = importlib.import_module("detectron2._C")
     except Exception as error:  # a library built for another torch can raise anything
@@ -299,15 +282,14 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> int:
-    """Print the table. Return 0 if the project can run here, 1 if something that it needs is missing."""
+    """Print the table. Return 0 if the project can run here, 1 if something needed is missing."""
     rows = examine()
     print(table(rows))
     missing = [row.item for row in rows if row.state == MISSING]
     print()
     if missing:
-        print(
-            f"ms_detr cannot run here: {', '.join(missing)}. Run the commands above, or `{SETUP}` for all."
-        )
+        print(f"ms_detr cannot run here: {', '.join(missing)}.")
+        print(f"Run the commands above, or `{SETUP}` for all.")
         return 1
     print("ms_detr can run here.")
     return 0

@@ -1,11 +1,18 @@
-"""detectron2's COCO evaluation, for any build of detectron2 and with the recalls."""
+"""detectron2's COCO evaluation, for any build of detectron2, with the recalls, and from a file."""
 
 from __future__ import annotations
 
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 from detectron2 import _C
 from detectron2.evaluation import COCOEvaluator
+from detectron2.utils import comm
+
+from .data.errors import DatasetError
 
 __all__ = ["CocoEvaluator", "has_fast_evaluation"]
 
@@ -45,6 +52,54 @@ class CocoEvaluator(COCOEvaluator):
             output_dir=output_dir,
             use_fast_impl=has_fast_evaluation(),
         )
+
+    def evaluate_results(self, results_json: str | os.PathLike[str]) -> dict[str, dict]:
+        """Scores detections from a file in COCO's results format, on the path of `evaluate`.
+
+        Args:
+            results_json: a list of {"image_id", "category_id", "score", "bbox" and/or
+                "segmentation"} with the category ids of the data set, such as the
+                `coco_instances_results.json` that evaluation writes. Results without "bbox" need
+                `tasks=("segm",)`.
+
+        Returns:
+            The same as `evaluate`.
+
+        Raises:
+            DatasetError: The file cannot be read, or names an unknown image or category.
+        """
+        self.reset()
+        if comm.is_main_process():
+            self._predictions = self._read_results(Path(results_json))
+        return self.evaluate()
+
+    def _read_results(self, path: Path) -> list[dict]:
+        """Groups results by image, with class indices in place of category ids."""
+        try:
+            results = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{path}: cannot be read: {error}; mend: check the file") from error
+        if not isinstance(results, list):
+            raise DatasetError(
+                f"{path}: a {type(results).__name__}, not a list; mend: give a file in COCO's "
+                "results format"
+            )
+        to_class = self._metadata.thing_dataset_id_to_contiguous_id
+        by_image = defaultdict(list)
+        for position, result in enumerate(results):
+            for key, known in (("category_id", to_class), ("image_id", self._coco_api.imgs)):
+                if result.get(key) not in known:
+                    raise DatasetError(
+                        f"{path}: result {position} has {key} {result.get(key)!r}, which "
+                        f"{self._metadata.json_file} does not have; mend: score the file "
+                        "against the data set that it was made on"
+                    )
+            result["category_id"] = to_class[result["category_id"]]
+            by_image[result["image_id"]].append(result)
+        return [
+            {"image_id": number, "instances": by_image.get(number, [])}
+            for number in self._coco_api.getImgIds()
+        ]
 
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: list[str] | None = None

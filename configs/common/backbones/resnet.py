@@ -2,6 +2,7 @@
 
 from detectron2.config import LazyCall as L
 from detectron2.modeling.backbone import BasicStem, ResNet
+from detectron2.modeling.backbone.resnet import BasicBlock
 
 # torchvision's ResNet-50 (stride in the 3x3 convolution): stem and first stage frozen, C3 to C5 used.
 resnet50 = L(ResNet)(
@@ -16,3 +17,26 @@ resnet50_weights = "detectron2://ImageNetPretrained/torchvision/R-50.pkl"
 # Mean and deviation of ImageNet in RGB order and 0..255, as torchvision's weights expect.
 imagenet_mean = [123.675, 116.28, 103.53]
 imagenet_std = [58.395, 57.12, 57.375]
+
+
+def small_resnet(widths, num_blocks=2, norm="BN"):
+    """A ResNet of basic blocks for training from scratch: ``widths`` are the channels of res2, res3, ..."""
+    stages = []
+    for index, width in enumerate(widths):
+        stages.append(
+            L(ResNet.make_stage)(
+                block_class=BasicBlock,
+                num_blocks=num_blocks,
+                stride_per_block=[1 if index == 0 else 2] + [1] * (num_blocks - 1),
+                in_channels=widths[max(index - 1, 0)],
+                out_channels=width,
+                norm=norm,
+            )
+        )
+    names = [f"res{index + 2}" for index in range(len(widths))]
+    return L(ResNet)(
+        stem=L(BasicStem)(in_channels=3, out_channels=widths[0], norm=norm),
+        stages=stages,
+        out_features=names[1:],
+        freeze_at=0,
+    )

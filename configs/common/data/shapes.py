@@ -1,7 +1,7 @@
 """The embedded data set of shapes (`tools/make_shapes.py`), at its own size of 128 pixels.
 
-A config that uses this file imports `dataset` and `dataloader`. The scenes have no preferred
-direction, so both flips are used.
+A config that uses this file imports `dataset` and `dataloader`. Objects have any rotation and
+size already, so a flip is the only augmentation.
 """
 
 import detectron2.data.transforms as T
@@ -16,10 +16,7 @@ dataset = OmegaConf.create({"root": "output/demo/data"})
 
 dataloader.train.dataset.names = L(register_shapes)(root="${dataset.root}", split="train")
 dataloader.train.dataset.degenerate = "error"
-dataloader.train.mapper.augmentations = [
-    L(T.RandomFlip)(),
-    L(T.RandomFlip)(horizontal=False, vertical=True),
-]
+dataloader.train.mapper.augmentations = [L(T.RandomFlip)()]
 dataloader.train.total_batch_size = 8
 dataloader.train.num_workers = 0
 

@@ -79,7 +79,7 @@ class ReleasedTopKAssigner(Assigner):
     def _positives_per_object(self, score_GN: Tensor) -> Tensor:
         best_score_N, favourite_N = first_max(score_GN)
         positive_N = best_score_N >= self.threshold
-        positive_N[score_GN.argmax(1)] = True
+        positive_N[score_GN.topk(1, dim=1)[1]] = True
         limit = int(self.positive_fraction * len(positive_N))
         positive_N &= ranks(best_score_N.masked_fill(~positive_N, -1.0)[None])[0] < limit
         return torch.bincount(favourite_N, positive_N.to(score_GN.dtype), len(score_GN))

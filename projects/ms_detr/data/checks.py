@@ -176,6 +176,12 @@ def check_dataset(
             f"data set {name!r} was registered without json_file and image_root, so it cannot be "
             "checked; mend: register it with register_coco_json"
         )
+    if not Path(json_file).is_file():
+        raise DatasetError(
+            f"{json_file}: the annotation file of data set {name!r} does not exist; mend: put the "
+            "data set there, or, for one that detectron2 brings, set the environment variable "
+            f"DETECTRON2_DATASETS to the folder it is in (the current folder is {Path.cwd()})"
+        )
     summary = check_coco_json(
         json_file,
         image_root,

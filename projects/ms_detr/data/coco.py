@@ -65,8 +65,8 @@ class CocoJson:
 
     def require_same_classes(self, other: CocoJson) -> None:
         """Raises `DatasetError` that names the difference if ids or names are not the same."""
-        mine = dict(zip(self.category_ids, self.class_names, strict=True))
-        theirs = dict(zip(other.category_ids, other.class_names, strict=True))
+        mine = dict(zip(self.category_ids, self.class_names))
+        theirs = dict(zip(other.category_ids, other.class_names))
         if mine == theirs:
             return
         differences = [

@@ -164,11 +164,13 @@ def _check_boxes(
     pictures = [by_id[entry["image_id"]] for entry in annotations]
     sides = np.array([(entry["width"], entry["height"]) for entry in pictures], dtype=np.float64)
     excess = np.maximum(-boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - sides).max(1)
-    finite = np.isfinite(boxes).all(1)
-    negative = finite & (boxes[:, 2:] < 0).any(1)
+    finite = np.logical_and.reduce(np.isfinite(boxes), axis=1)
+    negative = np.logical_and(finite, (boxes[:, 2:] < 0).any(1))
     zero = finite & ~negative & (boxes[:, 2:] == 0).any(1)
-    outside = finite & ~negative & (excess > tolerance)
-    refused = ~finite | negative | outside | (zero if degenerate == "error" else False)
+    outside = np.logical_and(finite & ~negative, excess > tolerance)
+    refused = np.asarray(~finite | negative | outside)
+    if degenerate == "error":
+        refused = refused | zero
     for index in np.flatnonzero(refused):
         entry, side = annotations[index], sides[index]
         if not finite[index]:

@@ -42,7 +42,7 @@ def check_image_files(
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(images), _BATCH):
             batch = images[start : start + _BATCH]
-            for entry, found in zip(batch, pool.map(examine, batch), strict=True):
+            for entry, found in zip(batch, pool.map(examine, batch)):
                 if found is not None:
                     path = os.path.join(root, entry["file_name"])
                     defects.add(f"image {entry['id']} ({path})", *found)

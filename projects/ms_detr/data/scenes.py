@@ -118,7 +118,7 @@ def _outline(rng: np.random.Generator, shape: int, size: int) -> tuple[np.ndarra
 
     raster = np.zeros((size * SUPERSAMPLING,) * 2, dtype=np.uint8)
     area = 0.0
-    for sign, points in zip((1, -1), _unit_polygons(shape), strict=False):
+    for sign, points in zip((1, -1), _unit_polygons(shape)):
         placed = (points * radii) @ turn.T + centre
         # cv2 counts from pixel centres; 8 fractional bits keep the outline below pixel precision
         fixed = np.round((placed * SUPERSAMPLING - 0.5) * 256).astype(np.int32)

@@ -124,7 +124,8 @@ def _write_split(dataset: ShapesDataset, split: str, index: int, settings: dict)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # from here on the split is incomplete until the json is back
     size = settings["image_size"]
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for number in range(settings["num_images"]):
         scene = draw_scene(np.random.default_rng([settings["seed"], index, number]), size)
         image_id = settings["first_image_id"] + number
@@ -139,7 +140,7 @@ def _write_split(dataset: ShapesDataset, split: str, index: int, settings: dict)
         "annotations": annotations,
         "categories": [
             {"id": category, "name": name, "supercategory": "shape"}
-            for category, name in zip(SHAPE_CATEGORY_IDS, SHAPE_NAMES, strict=True)
+            for category, name in zip(SHAPE_CATEGORY_IDS, SHAPE_NAMES)
         ],
     }
     unfinished = path.with_suffix(".part")
@@ -186,7 +187,7 @@ def polygons_of(mask: np.ndarray, scale: float = 1.0) -> list[list[float]]:
     if not contours:
         return []
     # hierarchy rows are (next, previous, first child, parent): a contour with a parent is a hole
-    holes = [contour for contour, row in zip(contours, hierarchy[0], strict=True) if row[3] >= 0]
+    holes = [contour for contour, row in zip(contours, hierarchy[0]) if row[3] >= 0]
     if holes:
         x, _, width, _ = cv2.boundingRect(holes[0])
         cut = x + width // 2

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import torch
+from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
+from ..config import iterate_nodes
+from ..data import check_dataset, checked_dataset_dicts
 from ..errors import ConfigError
 
 
@@ -22,7 +25,7 @@ def check_values(cfg: DictConfig) -> None:
     Raises:
         ConfigError: a key that has to be given is missing, or a value is out of its range.
     """
-    missing = sorted(OmegaConf.missing_keys(cfg))
+    missing = [key for key, node in iterate_nodes(cfg) if node._is_missing()]
     if missing:
         given = " ".join(f"{key}=..." for key in missing)
         raise ConfigError(f"the config leaves {', '.join(missing)} to you: give {given}")
@@ -80,7 +83,7 @@ def _check_schedule(schedule: DictConfig, key: str) -> None:
         return
     updates = schedule.get("num_updates")
     steps = list(milestones)
-    for before, step in zip([0, *steps], steps, strict=False):
+    for before, step in zip([0, *steps], steps):
         if isinstance(step, bool) or not isinstance(step, (int, float)) or not step > before:
             raise ConfigError(f"{key}.milestones is {steps}: it must rise, from above 0")
     if updates is not None and steps and steps[-1] >= updates:
@@ -121,27 +124,51 @@ def check_init_checkpoint(path: str) -> None:
         raise ConfigError(f"train.init_checkpoint={path!r} does not exist")
 
 
-def dataset_names(cfg: DictConfig) -> list[str]:
-    """Names of all registered data sets that the config's loaders read, each once."""
+def dataset_names(cfg: DictConfig, *splits: str) -> list[str]:
+    """Names of the data sets that the loaders of ``splits`` read, each once.
+
+    Args:
+        cfg: the config; ``dataloader.<split>.dataset.names`` is a name, a list of names, or a
+            lazy call that registers a data set and returns its name. ``dataloader.<split>`` is a
+            loader or a list of loaders.
+        splits: "train", "test" or both (the default).
+    """
     names: list[str] = []
-    for loader in ("dataloader.train", "dataloader.test"):
-        node = OmegaConf.select(cfg, loader, default=None)
-        for part in node if isinstance(node, ListConfig) else [node]:
-            found = OmegaConf.select(part, "dataset.names", default=()) if part is not None else ()
+    for split in splits or ("train", "test"):
+        for dataset in _datasets(cfg, split):
+            found = instantiate(dataset.get("names"))
             names += [found] if isinstance(found, str) else list(found or ())
     return list(dict.fromkeys(names))
 
 
-def check_data(names: Sequence[str]) -> None:
-    """Checks every data set's annotations and images, see :mod:`ms_detr.data.checks`."""
-    from ..data.checks import check_dataset
+def _datasets(cfg: DictConfig, split: str) -> list[DictConfig]:
+    """The ``dataset`` nodes of a split's loaders."""
+    node = OmegaConf.select(cfg, f"dataloader.{split}", default=None)
+    loaders = node if isinstance(node, ListConfig) else [node]
+    found = [loader.get("dataset") for loader in loaders if isinstance(loader, DictConfig)]
+    return [dataset for dataset in found if isinstance(dataset, DictConfig)]
 
-    for name in names:
-        if name not in DatasetCatalog.list():
-            raise ConfigError(
-                f"data set {name!r} is not registered; known: {', '.join(DatasetCatalog.list())}"
-            )
-        check_dataset(name)
+
+def check_data(cfg: DictConfig, *splits: str) -> None:
+    """Checks annotations and images of the data sets that are loaded unchecked.
+
+    Loaders that read with :func:`ms_detr.data.checked_dataset_dicts` check when they are built.
+    This is for the others, such as detectron2's ``get_detection_dataset_dicts``, unless
+    ``train.check_data`` is false.
+
+    Raises:
+        DatasetError: a data set has defects, see :mod:`ms_detr.data.checks`.
+    """
+    if not OmegaConf.select(cfg, "train.check_data", default=True):
+        return
+    for split in splits or ("train", "test"):
+        for dataset in _datasets(cfg, split):
+            target = dataset.get("_target_")
+            if (locate(target) if isinstance(target, str) else target) is checked_dataset_dicts:
+                continue
+            names = instantiate(dataset.get("names"))
+            for name in [names] if isinstance(names, str) else names or ():
+                check_dataset(name, evaluation=split == "test")
 
 
 def check_classes(cfg: DictConfig, model: nn.Module, names: Sequence[str]) -> None:
@@ -180,16 +207,10 @@ def _shorten(classes: Sequence[Any], most: int = 8) -> str:
     return f"{shown}, ..." if len(classes) > most else shown
 
 
-def _class_keys(cfg: DictConfig) -> Iterator[str]:
+def _class_keys(cfg: DictConfig) -> list[str]:
     """Dotted keys of the model's config that set a number of classes (not those that refer)."""
-    stack: list[tuple[str, Any]] = [("model", cfg.get("model"))]
-    while stack:
-        prefix, node = stack.pop()
-        if not isinstance(node, DictConfig):
-            continue
-        for name in node.keys():
-            child = node._get_node(name)
-            if name == "num_classes" and not child._is_interpolation():
-                yield f"{prefix}.{name}"
-            elif isinstance(child, DictConfig) and not child._is_interpolation():
-                stack.append((f"{prefix}.{name}", child))
+    model = cfg.get("model")
+    nodes = iterate_nodes(model, "model.") if isinstance(model, DictConfig) else ()
+    return [
+        key for key, node in nodes if key.endswith(".num_classes") and not node._is_interpolation()
+    ]

@@ -95,15 +95,18 @@ class Trainer(SimpleTrainer):
         gradients = [gradient for _, gradient in named]
         norms = gradient_norms(gradients) if gradients else stacked.new_zeros(1)
         norm = torch.linalg.vector_norm(norms)
-        *values, norm_value = torch.cat([stacked.detach(), norm[None]]).tolist()  # the one wait
+        losses_here = stacked.detach()
+        losses_all = _mean_over_processes(losses_here)
+        numbers = torch.cat([norm[None], losses_here, losses_all]).tolist()  # the one wait
+        norm_value, numbers = numbers[0], numbers[1:]
 
-        _check_losses(dict(zip(names, values, strict=True)))
+        _check_losses(dict(zip(names, numbers)))
         if math.isfinite(norm_value):
             if self.max_norm is not None:
                 scale_gradients(gradients, min(1.0, self.max_norm / (norm_value + 1e-6)))
         else:
             self._check_gradients([name for name, _ in named], norms)
-        self._log(names, stacked.detach(), norm_value, data_time)
+        self._log(dict(zip(names, numbers[-len(names) :])), norm_value, data_time)
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
@@ -117,24 +120,18 @@ class Trainer(SimpleTrainer):
             )  # fmt: skip
             return
         sizes = norms.tolist()
-        bad = [name for name, size in zip(names, sizes, strict=True) if not math.isfinite(size)]
+        bad = [name for name, size in zip(names, sizes) if not math.isfinite(size)]
         raise NonFiniteError(
-            f"the gradient norm is not finite, although every loss is: {len(bad)} of {len(names)} "
-            f"parameters have such a gradient; the first are",
+            f"the gradient norm is not finite, although every loss of this process is: "
+            f"{len(bad)} of {len(names)} parameters have such a gradient; the first are",
             parameters=bad[:10],
         )
 
-    def _log(
-        self, names: Sequence[str], losses: Tensor, norm: float, data_time: float
-    ) -> None:
-        """Stores every term, the sum of each supervision, and the total, averaged over processes."""
-        values = losses
-        if comm.get_world_size() > 1:
-            values = comm.reduce_dict({"losses": losses})["losses"]
-        storage = get_event_storage()
+    def _log(self, terms: Mapping[str, float], norm: float, data_time: float) -> None:
+        """Stores every term, each supervision's sum and the total, averaged over processes."""
         if not comm.is_main_process():
             return
-        terms = dict(zip(names, values.tolist(), strict=True))
+        storage = get_event_storage()
         storage.put_scalar("data_time", data_time)
         storage.put_scalar("total_loss", sum(terms.values()))
         storage.put_scalars(**{**supervision_sums(terms), **terms})
@@ -179,6 +176,13 @@ def describe_images(batch: Any) -> list[str]:
         for image in images
         if isinstance(image, Mapping)
     ]
+
+
+def _mean_over_processes(losses: Tensor) -> Tensor:
+    """The mean on the first process; nothing where there is only one process."""
+    if comm.get_world_size() == 1:
+        return losses.new_zeros(0)
+    return comm.reduce_dict({"losses": losses})["losses"]
 
 
 def _as_scalar(name: str, loss: Any) -> Tensor:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from fvcore.nn import sigmoid_focal_loss
 from torch import Tensor
+from torchvision.ops import sigmoid_focal_loss
 
 from ..registry import LOSSES
 from ..structures import Assignment, LayerPredictions, Targets

@@ -1,4 +1,4 @@
-"""Operators of ms_detr: multi-scale deformable attention, compiled where it was built, in PyTorch elsewhere."""
+"""Operators: multi-scale deformable attention, compiled, or in PyTorch where it was not built."""
 
 from ms_detr.ops.extension import Implementation, implementation
 from ms_detr.ops.ms_deform_attn import ms_deform_attn

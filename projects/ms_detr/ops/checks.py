@@ -11,11 +11,12 @@ VALUE_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def wide_dtype(value: Tensor) -> torch.dtype:
-    """Dtype of locations, weights and all sums for this value: float32, or float64 for a float64 value."""
+    """Dtype of locations, weights and all sums for this value: float32, or float64 for a float64
+    value."""
     return torch.float64 if value.dtype == torch.float64 else torch.float32
 
 
-def flatten_shapes(shapes: Sequence[tuple[int, int]]) -> list[int]:
+def flatten_shapes(shapes: Sequence[tuple[int, int]] | Tensor) -> list[int]:
     """((h0, w0), (h1, w1), ..) as [h0, w0, h1, w1, ..].
 
     Raises:
@@ -23,12 +24,16 @@ def flatten_shapes(shapes: Sequence[tuple[int, int]]) -> list[int]:
     """
     if isinstance(shapes, Tensor):
         raise ValueError(
-            "ms_deform_attn: shapes must be Python integers, got a tensor; keep the sizes of the levels as a tuple of "
-            "(height, width), so that the host need not wait for the device to read them"
+            "ms_deform_attn: shapes must be Python integers, got a tensor; keep the sizes of the "
+            "levels as a tuple of (height, width), so that the host need not wait for the device"
         )
     flat: list[int] = []
     for pair in shapes:
-        if len(pair) != 2 or not all(isinstance(side, (int, torch.SymInt)) for side in pair):
+        if (
+            isinstance(pair, (int, float))
+            or len(pair) != 2
+            or not all(isinstance(side, (int, torch.SymInt)) for side in pair)
+        ):
             raise ValueError(
                 f"ms_deform_attn: shapes must hold (height, width) integers per level, got {shapes}"
             )
@@ -66,8 +71,8 @@ def check_inputs(
     levels = len(sizes) // 2
     if value.dim() != 4 or value.shape[1] != tokens or value.shape[2] < 1 or value.shape[3] < 1:
         raise ValueError(
-            f"ms_deform_attn: value must be (batch, {tokens} tokens, heads, channels) for the shapes {list(sizes)}, "
-            f"got {tuple(value.shape)}"
+            f"ms_deform_attn: value must be (batch, {tokens} tokens, heads, channels) for "
+            f"the shapes {list(sizes)}, got {tuple(value.shape)}"
         )
     batch, _, heads, _ = value.shape
     if (
@@ -79,8 +84,9 @@ def check_inputs(
         or locations.shape[5] != 2
     ):
         raise ValueError(
-            f"ms_deform_attn: locations must be ({batch}, queries, {heads} heads, {levels} levels, points, 2) for the "
-            f"value {tuple(value.shape)} and {levels} levels, got {tuple(locations.shape)}"
+            f"ms_deform_attn: locations must be ({batch}, queries, {heads} heads, {levels} levels, "
+            f"points, 2) for the value {tuple(value.shape)} and {levels} levels, "
+            f"got {tuple(locations.shape)}"
         )
     if weights.shape != locations.shape[:5]:
         raise ValueError(
@@ -91,7 +97,8 @@ def check_inputs(
     if not value.device == locations.device == weights.device:
         raise ValueError(
             "ms_deform_attn: all tensors must be on one device, got "
-            f"value {tuple(value.shape)} on {value.device}, locations {tuple(locations.shape)} on {locations.device}, "
+            f"value {tuple(value.shape)} on {value.device}, "
+            f"locations {tuple(locations.shape)} on {locations.device}, "
             f"weights {tuple(weights.shape)} on {weights.device}"
         )
 
@@ -99,14 +106,14 @@ def check_inputs(
 def _check_dtypes(value: Tensor, locations: Tensor, weights: Tensor, any_float: bool) -> None:
     if value.dtype not in VALUE_DTYPES:
         raise ValueError(
-            f"ms_deform_attn: value must be float32, float64, float16 or bfloat16, got {value.dtype} "
-            f"{tuple(value.shape)}"
+            "ms_deform_attn: value must be float32, float64, float16 or bfloat16, "
+            f"got {value.dtype} {tuple(value.shape)}"
         )
     wanted = wide_dtype(value)
     for name, tensor in (("locations", locations), ("weights", weights)):
         fits = tensor.is_floating_point() if any_float else tensor.dtype == wanted
         if not fits:
             raise ValueError(
-                f"ms_deform_attn: {name} {tuple(tensor.shape)} must be {wanted} with a value of {value.dtype}, got "
-                f"{tensor.dtype}; convert with .to({wanted})"
+                f"ms_deform_attn: {name} {tuple(tensor.shape)} must be {wanted} with a value of "
+                f"{value.dtype}, got {tensor.dtype}; convert with .to({wanted})"
             )

@@ -21,7 +21,8 @@ class Implementation:
     Attributes:
         name: "compiled" (kernels of ``ms_detr._C``) or "pytorch" (``ms_detr.ops.reference``).
         reason: why, in a few words.
-        mend: command with which the compiled one would be had; None where it is in use or was not written.
+        mend: command with which the compiled one would be had; None where it is in use or was not
+            written.
     """
 
     name: str
@@ -30,11 +31,13 @@ class Implementation:
 
 
 def load_extension() -> str | None:
-    """Import ``ms_detr._C``, which registers its kernels; returns why not, or None where it was imported."""
+    """Import ``ms_detr._C``, which registers its kernels; returns why not, or None where it was
+    imported."""
     setting = os.environ.get(DISABLE, "")
     if setting not in ("", "0", "1"):
         raise ValueError(
-            f"environment variable {DISABLE}={setting!r} is not understood; set it to 0 or 1, or unset it"
+            f"environment variable {DISABLE}={setting!r} is not understood; "
+            "set it to 0 or 1, or unset it"
         )
     if setting == "1":
         return f"switched off by {DISABLE}=1"
@@ -45,7 +48,8 @@ def load_extension() -> str | None:
             raise
         return "the extension ms_detr._C was not built"
     except ImportError as error:
-        # Built against another torch or Python: not fatal, but never silent (the reason is part of the warning).
+        # Built against another torch or Python: not fatal, but never silent (the reason is part of
+        # the warning).
         return f"the extension ms_detr._C cannot be loaded ({error}); it must be built anew"
     return None
 
@@ -74,7 +78,8 @@ def implementation(device_type: str = "cpu") -> Implementation:
 
 
 def warn_once(device_type: str) -> None:
-    """Say, the first time in this process, that the operator runs in PyTorch operations on this type of device."""
+    """Say, the first time in this process, that the operator runs in PyTorch operations on this
+    type of device."""
     if device_type in _warned:
         return
     _warned.add(device_type)
@@ -83,7 +88,7 @@ def warn_once(device_type: str) -> None:
         "" if current.mend is None else f" To mend it, in the folder of the project: {current.mend}"
     )
     warnings.warn(
-        f"ms_deform_attn runs in plain PyTorch on {device_type}, several times slower than compiled: "
+        f"ms_deform_attn runs in plain PyTorch on {device_type}, slower than compiled: "
         f"{current.reason}.{mend}",
         stacklevel=2,
     )

@@ -1,6 +1,7 @@
 """Multi-scale deformable attention: the function that the layers call.
 
-Letters: B images, S tokens of all levels, H heads, c channels of a head, N queries, L levels, Z points of a level.
+Letters: B images, S tokens of all levels, H heads, c channels of a head, N queries, L levels, Z
+points of a level.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ms_detr.ops import registration  # noqa: F401  (importing it defines the operator)
+from ms_detr.ops import registration
 from ms_detr.ops.checks import check_inputs, flatten_shapes
 
 
@@ -19,29 +20,36 @@ def ms_deform_attn(
 ) -> Tensor:
     """Weighted sum of few sampled points of a feature pyramid, for each query and head.
 
-    Each query reads Z points of each of the L levels, bilinearly, and adds them up with its weights (Zhu et al.,
-    "Deformable DETR", ICLR 2021, section 4.1, without the linear layers around it). Points outside a level, and the
-    parts of border pixels outside it, read zeros. Differentiable once, with respect to all three tensors.
+    Each query reads Z points of each of the L levels, bilinearly, and adds them up with its weights
+    (Zhu et al., "Deformable DETR", ICLR 2021, section 4.1, without the linear layers around it).
+    Points outside a level, and the parts of border pixels outside it, read zeros. Differentiable
+    once, with respect to all three tensors.
 
-    Under autocast the locations and weights are computed with in float32, whatever they come as, since 8 or 11 bits
-    cannot tell neighbouring pixels of a large map apart; ``value`` keeps its dtype (after a linear layer it is half
-    precision already), and so does the output. Sums are float32 (float64 for float64 values).
+    Under autocast the locations and weights are computed with in float32, whatever they come as,
+    since 8 or 11 bits cannot tell neighbouring pixels of a large map apart; ``value`` keeps its
+    dtype (after a linear layer it is half precision already), and so does the output. Sums are
+    float32 (float64 for float64 values).
 
     Args:
-        value: (B, S, H, c) float32, float64, float16 or bfloat16; the levels one after the other, each row by row.
-        shapes: (height, width) of each level, Python integers, S in sum. Not a tensor: reading it would make the
-            host wait for the device.
-        locations: (B, N, H, L, Z, 2) points (x, y) as fractions of each level's padded map: 0 and 1 are the outer
-            borders of the first and last pixel (``align_corners=False``). float32; float64 with a float64 value.
+        value: (B, S, H, c) float32, float64, float16 or bfloat16; the levels one after the other,
+            each row by row.
+        shapes: (height, width) of each level, Python integers, S in sum. Not a tensor: reading it
+            would make the host wait for the device.
+        locations: (B, N, H, L, Z, 2) points (x, y) as fractions of each level's padded map: 0 and 1
+            are the outer borders of the first and last pixel (``align_corners=False``). float32;
+            float64 with a float64 value.
         weights: (B, N, H, L, Z), dtype of ``locations``; nothing is normalised here.
 
     Returns:
-        (B, N, H * c), dtype of ``value``. A query and head with a location that is NaN or infinite gives NaN.
+        (B, N, H * c), dtype of ``value``. A query and head with a location that is NaN or infinite
+        gives NaN.
 
     Raises:
-        ValueError: a shape, dtype or device does not fit; the message names the argument and the shapes.
+        ValueError: a shape, dtype or device does not fit; the message names the argument and the
+            shapes.
     """
     sizes = flatten_shapes(shapes)
-    autocast = torch.is_autocast_enabled(value.device.type)
+    device = value.device.type
+    autocast = device in registration.AUTOCAST_DEVICES and torch.is_autocast_enabled(device)
     check_inputs(value, sizes, locations, weights, any_float=autocast)
     return torch.ops.ms_detr.ms_deform_attn(value, sizes, locations, weights)

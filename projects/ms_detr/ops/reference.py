@@ -1,8 +1,9 @@
 """Multi-scale deformable attention in PyTorch operations, forward and backward, for any device.
 
-Used where no compiled kernel exists. One level at a time, so that the largest temporary holds the sampled points of
-one level. Built on ``grid_sample``, whose convention (``align_corners=False``, zeros outside) is that of the operator.
-Arguments as in ms_deform_attn.py, with ``sizes`` = h0, w0, h1, w1, ..; here D = B * H.
+Used where no compiled kernel exists. One level at a time, so that the largest temporary holds the
+sampled points of one level. Built on ``grid_sample``, whose convention (``align_corners=False``,
+zeros outside) is that of the operator. Arguments as in ms_deform_attn.py, with ``sizes`` = h0, w0,
+h1, w1, ..; here D = B * H.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ms_detr.ops.checks import check_inputs, wide_dtype
 class _Level(NamedTuple):
     """One level as ``grid_sample`` reads it."""
 
-    index: int
+    number: int
     tokens: slice  # of the S tokens
     map: Tensor  # (D, c, h, w)
     grid: Tensor  # (D, N, Z, 2) in [-1, 1], clamped to [-3, 3]
@@ -61,7 +62,8 @@ def backward(
     queries, points = locations.shape[1], locations.shape[4]
     if grad.shape != (batch, queries, heads * channels):
         raise ValueError(
-            f"ms_deform_attn: grad must be ({batch}, {queries}, {heads * channels}), got {tuple(grad.shape)}"
+            f"ms_deform_attn: grad must be ({batch}, {queries}, {heads * channels}), "
+            f"got {tuple(grad.shape)}"
         )
     grad_value = value.new_zeros(value.shape)
     grad_locations = locations.new_zeros(locations.shape)
@@ -78,7 +80,7 @@ def backward(
         of_grid.mul_(2).masked_fill_(level.bad.unsqueeze(-1), torch.nan)  # grid = 2 * location - 1
         of_map = of_map.view(batch, heads, channels, -1).permute(0, 3, 1, 2)
         grad_value[:, level.tokens] = of_map.to(value.dtype)
-        at_level = (slice(None), slice(None), slice(None), level.index)
+        at_level = (slice(None), slice(None), slice(None), level.number)
         grad_locations[at_level] = of_grid.view(batch, heads, queries, points, 2).transpose(1, 2)
         grad_weights[at_level] = of_weights.view(batch, heads, queries, points).transpose(1, 2)
     return grad_value, grad_locations, grad_weights
@@ -89,19 +91,19 @@ def _levels(
 ) -> Iterator[_Level]:
     dtype = wide_dtype(value)
     start = 0
-    for index, (height, width) in enumerate(zip(sizes[0::2], sizes[1::2])):
+    for number, (height, width) in enumerate(zip(sizes[0::2], sizes[1::2])):
         tokens = slice(start, start + height * width)
         start += height * width
         tokens_BHcS = value[:, tokens].permute(0, 2, 3, 1)
-        location = locations[:, :, :, index].transpose(1, 2).flatten(0, 1)
+        location = locations[:, :, :, number].transpose(1, 2).flatten(0, 1)
         yield _Level(
-            index=index,
+            number=number,
             tokens=tokens,
             map=tokens_BHcS.reshape(-1, value.shape[3], height, width).to(dtype),
-            # Everything beyond [-3, 3] lies outside even of a level of one pixel, as -3 and 3 do; clamped, huge
-            # numbers cannot overflow when they are converted to integers.
+            # Everything beyond [-3, 3] lies outside even of a level of one pixel, as -3 and 3 do;
+            # clamped, huge numbers cannot overflow when they are converted to integers.
             grid=(2 * location - 1).clamp(-3, 3),
-            weights=weights[:, :, :, index].transpose(1, 2).flatten(0, 1).unsqueeze(1),
+            weights=weights[:, :, :, number].transpose(1, 2).flatten(0, 1).unsqueeze(1),
             bad=~torch.isfinite(location).all(-1),
         )
 

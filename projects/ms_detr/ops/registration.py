@@ -1,7 +1,8 @@
-"""Definition of the operators ``ms_detr::*``: schema, tracing, autograd, autocast, and the PyTorch implementation.
+"""Definition of the operators ``ms_detr::*``: schema, tracing, autograd, autocast, fallback.
 
-This file is the one place with the schemas. The C++ extension only adds kernels for the CPU and CUDA; where it has
-none, dispatch falls through to the PyTorch implementation registered here for all devices.
+This file is the one place with the schemas. The C++ extension only adds kernels for the CPU and
+CUDA; where it has none, dispatch falls through to the PyTorch implementation registered here for
+all devices.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ _library.define(
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 _library.define(
-    "ms_deform_attn_backward(Tensor grad, Tensor value, SymInt[] shapes, Tensor locations, Tensor weights)"
-    " -> (Tensor, Tensor, Tensor)",
+    "ms_deform_attn_backward(Tensor grad, Tensor value, SymInt[] shapes, Tensor locations, "
+    "Tensor weights) -> (Tensor, Tensor, Tensor)",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 _forward = torch.ops.ms_detr.ms_deform_attn.default
 _backward = torch.ops.ms_detr.ms_deform_attn_backward.default
-_AUTOCAST_KEYS = ("AutocastCPU", "AutocastCUDA")
+AUTOCAST_DEVICES = ("cpu", "cuda")  # for which autocast is registered below
+_AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU) | torch._C.DispatchKeySet(
+    torch._C.DispatchKey.AutocastCUDA
+)
 
 
 def _pytorch_forward(
@@ -45,13 +49,13 @@ def _pytorch_backward(
 
 
 def _fake_forward(
-    value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor
+    value: Tensor, _shapes: Sequence[int], locations: Tensor, _weights: Tensor
 ) -> Tensor:
     return value.new_empty((value.shape[0], locations.shape[1], value.shape[2] * value.shape[3]))
 
 
 def _fake_backward(
-    grad: Tensor, value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor
+    _grad: Tensor, value: Tensor, _shapes: Sequence[int], locations: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     # Kernels return contiguous gradients whatever the strides of the inputs.
     return (
@@ -61,7 +65,7 @@ def _fake_backward(
     )
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
     value, shapes, locations, weights = inputs
     ctx.shapes = shapes
     ctx.save_for_backward(
@@ -71,33 +75,29 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     value, locations, weights = ctx.saved_tensors
-    gradients = _backward(grad, value, ctx.shapes, locations, weights)
-    wanted = ctx.needs_input_grad
-    of_value, of_locations, of_weights = (
-        gradient if wanted[i] else None for gradient, i in zip(gradients, (0, 2, 3))
-    )
+    # One pass over the points gives all three; torch drops those of inputs that need none.
+    of_value, of_locations, of_weights = _backward(grad, value, ctx.shapes, locations, weights)
     return of_value, None, of_locations, of_weights
 
 
 def _refuse_second_derivative(ctx: Any, *grads: Tensor) -> None:
     raise NotImplementedError(
-        "ms_deform_attn can be differentiated once only; its second derivative was asked for (create_graph=True)"
+        "ms_deform_attn can be differentiated once only; its second derivative was asked for "
+        "(create_graph=True)"
     )
 
 
 def _autocast_forward(
     value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor
 ) -> Tensor:
-    """Positions keep float32, since half precision cannot tell neighbouring pixels of a large map apart.
+    """Positions keep float32, since half precision cannot tell neighbouring pixels of a large map
+    apart.
 
-    ``value`` keeps its dtype: after a linear layer under autocast it is half precision already, and where a user made
-    it float32 on purpose it stays so.
+    ``value`` keeps its dtype: after a linear layer under autocast it is half precision already, and
+    where a user made it float32 on purpose it stays so.
     """
     wide = wide_dtype(value)
-    keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, _AUTOCAST_KEYS[0]))
-    for name in _AUTOCAST_KEYS[1:]:
-        keys = keys | torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, name))
-    with torch._C._ExcludeDispatchKeyGuard(keys):
+    with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
         return _forward(value, shapes, locations.to(wide), weights.to(wide))
 
 
@@ -111,5 +111,5 @@ torch.library.register_autograd(
 torch.library.register_autograd(
     "ms_detr::ms_deform_attn_backward", _refuse_second_derivative, lib=_library
 )
-for _key in _AUTOCAST_KEYS:
-    _library.impl("ms_deform_attn", _autocast_forward, _key)
+for _device in AUTOCAST_DEVICES:
+    _library.impl("ms_deform_attn", _autocast_forward, f"Autocast{_device.upper()}")

@@ -1,0 +1,13 @@
+"""Deformable-DETR++, R50, 900 queries, 12 epochs on COCO: the baseline of the 900-query MS-DETR."""
+
+from ..common.backbones.resnet import resnet50_weights
+from ..common.data.coco import dataloader
+from ..common.optim import AdamW as optimizer
+from ..common.schedule import lr_multiplier_12ep as lr_multiplier
+from ..common.train import train
+from ..models.deformable_detr_pp import model
+
+model.queries.num_queries = 900
+model.postprocess.num_detections = 300
+train.init_checkpoint = resnet50_weights
+train.output_dir = "output/deformable_detr_pp_r50_900q_12ep"

@@ -1,0 +1,31 @@
+"""How a run goes, whatever is trained: 12 epochs of COCO in batches of 16 unless overridden."""
+
+train = {
+    "output_dir": "./output",
+    # Weights to start from: a path, or a detectron2:// address. "" starts from initial values.
+    "init_checkpoint": "",
+    # 12 epochs of 7393 iterations, see schedule.py.
+    "max_iter": 12 * 7393,
+    # "bf16" or "fp16" (with loss scaling); weights stay in float32.
+    "amp": {"enabled": False, "dtype": "bf16"},
+    # Total L2 norm of all gradients; None only measures it.
+    "clip_grad": {"max_norm": 0.1},
+    # Options of DistributedDataParallel.
+    "ddp": {
+        "broadcast_buffers": False,
+        "find_unused_parameters": False,
+        "fp16_compression": False,
+    },
+    "checkpointer": {"period": 7393, "max_to_keep": 3},
+    # In iterations; 0 evaluates at the end only.
+    "eval_period": 7393,
+    "log_period": 20,
+    # "auto" is the GPU if there is one, else the CPU.
+    "device": "auto",
+    # Process r uses seed + r; a negative seed draws one.
+    "seed": 42,
+    "cudnn_benchmark": False,
+    # Check annotations and image files before the first iteration, also where the loader's data
+    # set is not read with ms_detr.data.checked_dataset_dicts, which always checks.
+    "check_data": True,
+}

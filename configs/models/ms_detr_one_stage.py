@@ -1,0 +1,6 @@
+"""MS-DETR, implementation (c), on one-stage Deformable-DETR (not among the published results)."""
+
+from ..common.supervision.mixed import mix
+from .deformable_detr_one_stage import model
+
+mix(model)

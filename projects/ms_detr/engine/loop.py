@@ -1,0 +1,212 @@
+"""Training and evaluation of a whole config."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import instantiate
+from detectron2.engine import hooks
+from detectron2.engine.defaults import create_ddp_model
+from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.utils import comm
+from omegaconf import DictConfig
+from torch import nn
+
+from .checks import (
+    check_classes,
+    check_data,
+    check_init_checkpoint,
+    check_output_dir,
+    check_values,
+    dataset_names,
+)
+from .device import resolve_amp, resolve_device
+from .trainer import Trainer
+from .writers import build_writers, keep_old_metrics
+
+logger = logging.getLogger(__name__)
+
+Results = dict[str, Any]
+
+
+def do_train(cfg: DictConfig, resume: bool = False) -> Results:
+    """Trains, evaluates every ``train.eval_period`` iterations and at the end.
+
+    Data and class counts are checked first. ``train.output_dir`` then receives ``metrics.json``
+    (one line per ``log_period``), TensorBoard's event files, checkpoints, and ``results.json``
+    (the last evaluation).
+
+    Args:
+        cfg: a config with ``model``, ``dataloader``, ``optimizer``, ``lr_multiplier`` and
+            ``train`` (see ``configs/common/train.py``).
+        resume: continue from the last checkpoint in the output directory, if there is one; its
+            weights, optimizer state and iteration win over ``train.init_checkpoint``.
+
+    Returns:
+        The results of the last evaluation, ``{"bbox": {"AP": ...}}``; empty on all processes but
+        the first.
+    """
+    loaders = _prepare(cfg, "train", "test")
+    model = _build_model(cfg, dataset_names(cfg))
+    _log_size(model)
+    trainer = _build_trainer(cfg, model, loaders["train"])
+    checkpointer = DetectionCheckpointer(trainer.model, cfg.train.output_dir, trainer=trainer)
+    resumed = resume and checkpointer.has_checkpoint()
+    if comm.is_main_process() and not resumed:
+        keep_old_metrics(cfg.train.output_dir)
+    results: Results = {}
+
+    def evaluate() -> Results:
+        # detectron2 evaluates after the last iteration even if that iteration failed.
+        results.clear()
+        results.update({} if trainer.failed else do_test(cfg, trainer.model, loaders["test"]))
+        return results
+
+    trainer.register_hooks(_build_hooks(cfg, checkpointer, evaluate))
+    start = _load(cfg, trainer, checkpointer, resume)
+    if start >= cfg.train.max_iter:
+        logger.info("iteration %d of %d is done: nothing to train", start, cfg.train.max_iter)
+        return _save_results(cfg, do_test(cfg, trainer.model, loaders["test"]), start)
+    trainer.train(start, cfg.train.max_iter)
+    return _save_results(cfg, results, cfg.train.max_iter)
+
+
+def do_test(cfg: DictConfig, model: nn.Module, loader: Iterable[Any] | None = None) -> Results:
+    """Evaluates ``model`` with ``dataloader.evaluator`` and logs the table.
+
+    Args:
+        cfg: the config.
+        model: the model, wrapped for several processes or not.
+        loader: what to evaluate on; None builds ``dataloader.test``.
+
+    Returns:
+        The evaluator's results; empty without an evaluator, and on all processes but the first.
+    """
+    if cfg.dataloader.get("evaluator") is None or cfg.dataloader.get("test") is None:
+        logger.warning("the config has no dataloader.test and dataloader.evaluator: no evaluation")
+        return {}
+    loader = instantiate(cfg.dataloader.test) if loader is None else loader
+    results = inference_on_dataset(model, loader, instantiate(cfg.dataloader.evaluator))
+    if not comm.is_main_process() or not results:
+        return {}
+    print_csv_format(results)
+    return dict(results)
+
+
+def do_eval_only(cfg: DictConfig) -> Results:
+    """Evaluates the weights of ``train.init_checkpoint`` and saves ``results.json``."""
+    loaders = _prepare(cfg, "test")
+    model = _build_model(cfg, dataset_names(cfg, "test"))
+    if not cfg.train.init_checkpoint:
+        logger.warning("train.init_checkpoint is empty: the model is evaluated as initialised")
+    DetectionCheckpointer(model).load(cfg.train.init_checkpoint)
+    return _save_results(cfg, do_test(cfg, _distribute(cfg, model), loaders["test"]), None)
+
+
+def _prepare(cfg: DictConfig, *splits: str) -> dict[str, Any]:
+    """Checks the settings and the data, and builds the loaders of ``splits``.
+
+    Building a loader reads its data set. The one for evaluation is built now, and kept, so that
+    its defects show before the first iteration and not at the first evaluation.
+    """
+    check_values(cfg)
+    check_init_checkpoint(cfg.train.init_checkpoint)
+    if comm.is_main_process():
+        check_output_dir(cfg.train.output_dir)
+        check_data(cfg, *splits)
+    comm.synchronize()
+    nodes = {split: cfg.dataloader.get(split) for split in splits}
+    return {split: node and instantiate(node) for split, node in nodes.items()}
+
+
+def _build_model(cfg: DictConfig, names: Sequence[str]) -> nn.Module:
+    model = instantiate(cfg.model).to(resolve_device(cfg.train.device))
+    check_classes(cfg, model, names)
+    return model
+
+
+def _build_trainer(cfg: DictConfig, model: nn.Module, loader: Iterable[Any]) -> Trainer:
+    optimizer = copy.deepcopy(cfg.optimizer)  # keeps its place in the config, for interpolations
+    optimizer.params.model = model
+    device = resolve_device(cfg.train.device)
+    return Trainer(
+        _distribute(cfg, model),
+        loader,
+        instantiate(optimizer),
+        amp_dtype=resolve_amp(cfg.train.amp.enabled, cfg.train.amp.dtype, device),
+        max_norm=cfg.train.clip_grad.max_norm,
+    )
+
+
+def _distribute(cfg: DictConfig, model: nn.Module) -> nn.Module:
+    """Wraps the model for several processes; on CPUs, no device may be named."""
+    on_gpu = next(model.parameters()).is_cuda
+    options = {} if on_gpu else {"device_ids": None}
+    return create_ddp_model(model, **options, **cfg.train.ddp)
+
+
+def _load(
+    cfg: DictConfig, trainer: Trainer, checkpointer: DetectionCheckpointer, resume: bool
+) -> int:
+    """Loads the weights to start from, and says with which iteration to begin."""
+    resumed = resume and checkpointer.has_checkpoint()
+    if resume and not resumed:
+        logger.warning(
+            "--resume: %s has no checkpoint, training starts from the beginning",
+            cfg.train.output_dir,
+        )
+    wanted = [group["lr"] for group in trainer.optimizer.param_groups]
+    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    if not resumed:
+        return 0
+    kept = [group.get("initial_lr", group["lr"]) for group in trainer.optimizer.param_groups]
+    if not all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(wanted, kept)):
+        logger.warning(
+            "the checkpoint's learning rates %s are continued, not the config's %s", kept, wanted
+        )
+    return trainer.iter + 1  # the checkpoint holds the iteration that was just finished
+
+
+def _build_hooks(
+    cfg: DictConfig, checkpointer: DetectionCheckpointer, evaluate: Callable[[], Results]
+) -> list[hooks.HookBase]:
+    is_main = comm.is_main_process()
+    built = [hooks.IterationTimer(), hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier))]
+    if is_main:
+        built.append(hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer))
+    built.append(hooks.EvalHook(cfg.train.eval_period, evaluate))
+    if is_main:
+        writers = build_writers(cfg.train.output_dir, cfg.train.max_iter)
+        built.append(hooks.PeriodicWriter(writers, period=cfg.train.log_period))
+    return built
+
+
+def _log_size(model: nn.Module) -> None:
+    total = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    logger.info("Model:\n%s", model)
+    logger.info("%.2f M parameters, of which %.2f M are trained", total / 1e6, trained / 1e6)
+
+
+def _save_results(cfg: DictConfig, results: Results, iteration: int | None) -> Results:
+    """Writes ``results.json``; a metric that is not defined (no such object) becomes null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(inner) for name, inner in value.items()}
+        number = float(value)
+        return number if math.isfinite(number) else None
+
+    if comm.is_main_process():
+        path = os.path.join(cfg.train.output_dir, "results.json")
+        with open(path, "w") as file:
+            json.dump({"iteration": iteration, "metrics": plain(dict(results))}, file, indent=2)
+        logger.info("results are in %s", path)
+    return results

@@ -1,0 +1,14 @@
+"""Pictures: detections, ground truth beside predictions, and training curves."""
+
+from .curves import read_metrics, save_training_curves
+from .detections import Marks, draw_detections
+from .grid import Comparison, save_comparison_grid
+
+__all__ = [
+    "Comparison",
+    "Marks",
+    "draw_detections",
+    "read_metrics",
+    "save_comparison_grid",
+    "save_training_curves",
+]

@@ -1,0 +1,196 @@
+"""Training curves: losses per term, one-to-one beside one-to-many, and AP over iterations."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+__all__ = ["Series", "loss_series", "read_metrics", "save_training_curves"]
+
+logger = logging.getLogger(__name__)
+
+Series = dict[int, float]
+"""Values by iteration, in ascending order of iterations."""
+
+_SUPERVISIONS = {
+    "one_to_one": ("one-to-one", "#1f5fbf"),
+    "mixed": ("one-to-many", "#e2661a"),
+    "proposals": ("encoder proposals", "#8a8a8a"),
+}
+_TERMS = {"class": "classification", "l1": "box L1", "giou": "box GIoU"}
+_PRECISIONS = {"bbox/AP": ("AP", "#1f5fbf"), "bbox/AP50": ("AP50", "#2e9e5b")}
+
+
+def read_metrics(metrics_json: str | os.PathLike[str]) -> dict[str, Series]:
+    """Reads the file of detectron2's `JSONWriter`, one json object a line.
+
+    A last line that was cut short is left out with a warning. Where the iterations jump back, the
+    training was resumed: what was written after that point before is dropped.
+
+    Returns:
+        Values by metric name and iteration; names whose values are not numbers are left out.
+
+    Raises:
+        ValueError: The file is missing, or a line other than the last is not json.
+    """
+    path = Path(metrics_json)
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: the metrics do not exist; mend: train first, or correct the path"
+        )
+    metrics: dict[str, Series] = defaultdict(dict)
+    newest = -1
+    lines = path.read_text().splitlines()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            iteration = int(entry["iteration"])
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                logger.warning("%s: the last line is not complete and is left out", path)
+                break
+            raise ValueError(
+                f"{path}: line {number} is not a line of metrics ({error}); mend: remove it"
+            ) from error
+        if iteration < newest:
+            for series in metrics.values():
+                for later in [known for known in series if known >= iteration]:
+                    del series[later]
+        newest = iteration
+        for name, value in entry.items():
+            if name != "iteration" and isinstance(value, (int, float)):
+                metrics[name][iteration] = float(value)
+    return {name: series for name, series in metrics.items() if series}
+
+
+def loss_series(metrics: dict[str, Series]) -> dict[tuple[str, str], Series]:
+    """Sums `<supervision>/<layer>/<term>` over layers; keys are (supervision, term)."""
+    layers: dict[tuple[str, str], list[Series]] = defaultdict(list)
+    for name, series in metrics.items():
+        parts = name.split("/")
+        if len(parts) == 3 and parts[2] in _TERMS:
+            layers[parts[0], parts[2]].append(series)
+    totals = {}
+    for key, group in layers.items():
+        common = sorted(set.intersection(*(set(series) for series in group)))
+        totals[key] = {step: math.fsum(series[step] for series in group) for step in common}
+    return totals
+
+
+def save_training_curves(
+    metrics_json: str | os.PathLike[str], path: str | os.PathLike[str], *, title: str = ""
+) -> Path:
+    """Writes a PNG with one panel per loss term and one with AP over iterations.
+
+    Losses are as they enter the total, weighted and summed over layers; the pale line is what was
+    logged, the strong one a running mean. A supervision or AP that was not logged is left out.
+
+    Args:
+        metrics_json: `metrics.json` of the training.
+        path: where to write; missing folders are made.
+        title: a line above the panels.
+
+    Returns:
+        The path of the picture.
+
+    Raises:
+        ValueError: The metrics cannot be read, or hold neither losses nor AP.
+    """
+    metrics = read_metrics(metrics_json)
+    losses = loss_series(metrics)
+    precisions = {name: metrics[name] for name in _PRECISIONS if name in metrics}
+    if not losses and not precisions:
+        raise ValueError(
+            f"{metrics_json}: no loss named <supervision>/<layer>/<term> and no bbox/AP in it; "
+            "mend: give the metrics.json of a training of this project"
+        )
+    figure = Figure(figsize=(12, 7.6), dpi=120, layout="constrained", facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    panels = figure.subplots(2, 2).ravel()
+    for panel, (term, label) in zip(panels, _TERMS.items()):
+        _draw_losses(panel, losses, term, label)
+    _draw_precisions(panels[3], precisions)
+    if title:
+        figure.suptitle(title, fontsize=14, fontweight="bold")
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    canvas.print_png(str(target))
+    return target
+
+
+def _draw_losses(panel: Axes, losses: dict[tuple[str, str], Series], term: str, label: str) -> None:
+    _prepare(panel, f"{label} loss (weighted, summed over layers)")
+    peak = 0.0
+    for supervision, (name, colour) in _SUPERVISIONS.items():
+        series = losses.get((supervision, term))
+        if not series:
+            continue
+        steps, values = np.array(list(series)), np.array(list(series.values()))
+        smooth = _running_mean(values)
+        thin = supervision == "proposals"
+        panel.plot(steps, values, color=colour, alpha=0.22, linewidth=0.9)
+        panel.plot(steps, smooth, color=colour, linewidth=1.4 if thin else 2.2, label=name)
+        finite = values[np.isfinite(values)]
+        # the first steps may be many times higher than all the rest and would flatten it
+        if len(finite):
+            peak = max(peak, float(np.percentile(finite, 98)) * 1.1)
+    if peak > 0:
+        panel.set_ylim(0, peak)
+    _finish(panel)
+
+
+def _draw_precisions(panel: Axes, precisions: dict[str, Series]) -> None:
+    _prepare(panel, "average precision on the validation images (percent)")
+    for name, series in precisions.items():
+        label, colour = _PRECISIONS[name]
+        steps, values = list(series), list(series.values())
+        panel.plot(
+            steps, values, color=colour, linewidth=2.2, marker="o", markersize=5, label=label
+        )
+        if math.isfinite(values[-1]):
+            panel.annotate(
+                f"{values[-1]:.1f}", (steps[-1], values[-1]), textcoords="offset points",
+                xytext=(0, 7), ha="center", color=colour, fontweight="bold",
+            )  # fmt: skip
+    finite = [value for series in precisions.values() for value in series.values()]
+    highest = max((value for value in finite if math.isfinite(value)), default=0.0)
+    panel.set_ylim(0, min(105.0, max(10.0, highest * 1.2)))
+    _finish(panel)
+
+
+def _prepare(panel: Axes, title: str) -> None:
+    panel.set_title(title, fontsize=11, loc="left")
+    panel.set_xlabel("iteration")
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.grid(color="#e4e4e4", linewidth=0.8)
+    panel.set_axisbelow(True)
+    for side in ("top", "right"):
+        panel.spines[side].set_visible(False)
+
+
+def _finish(panel: Axes) -> None:
+    if panel.get_legend_handles_labels()[0]:
+        panel.legend(frameon=False, fontsize=10)
+    else:
+        panel.text(0.5, 0.5, "not logged", transform=panel.transAxes, ha="center", color="#8a8a8a")
+
+
+def _running_mean(values: np.ndarray) -> np.ndarray:
+    """Centred mean over about a twentieth of the curve, with shorter windows at its ends."""
+    reach = max(1, len(values) // 40)
+    padded = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    half = np.minimum(np.minimum(index, len(values) - 1 - index), reach)
+    return (padded[index + half + 1] - padded[index - half]) / (2 * half + 1)

@@ -1,0 +1,53 @@
+"""Small versions of the configured models, and batches to feed them: shared by several tests."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from detectron2.config import LazyConfig, instantiate
+from detectron2.structures import Boxes, Instances
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+small_resnet = LazyConfig.load(str(CONFIGS / "common/backbones/resnet.py"), "small_resnet")
+
+
+def load(name: str):
+    """The whole config of a file below ``configs/``."""
+    return LazyConfig.load(str(CONFIGS / name))
+
+
+def shrink(model, num_classes: int = 5):
+    """A copy of a model's config with the same classes and few channels, layers and queries."""
+    model = copy.deepcopy(model)
+    model.backbone = small_resnet([16, 32, 64, 128], num_blocks=1)
+    model.neck.in_channels = {"res3": 32, "res4": 64, "res5": 128}
+    model.neck.update(embed_dim=32, num_groups=8)
+    model.encoder.update(num_layers=2, feedforward_dim=48, num_heads=4, num_points=2)
+    model.decoder.num_layers = 2
+    model.decoder.layer.update(num_heads=4, num_points=2)
+    model.queries.num_queries = 12
+    model.heads.num_classes = num_classes
+    return model
+
+
+def build(name: str, *, seed: int = 0, dropout: float = 0.0, **options) -> torch.nn.Module:
+    """The shrunken model of a config file, with weights that depend on the seed only."""
+    node = shrink(load(name).model, **options)
+    node.encoder.dropout = dropout
+    torch.manual_seed(seed)
+    return instantiate(node)
+
+
+def item(height: int, width: int, num_objects: int, *, seed: int = 0, num_classes: int = 5) -> dict:
+    """One training input in detectron2's format."""
+    generator = torch.Generator().manual_seed(seed)
+    size = torch.tensor([width, height])
+    corner = torch.rand(num_objects, 2, generator=generator) * size * 0.5
+    extent = (0.1 + 0.4 * torch.rand(num_objects, 2, generator=generator)) * size
+    instances = Instances((height, width))
+    instances.gt_boxes = Boxes(torch.cat([corner, corner + extent], 1))
+    instances.gt_classes = torch.randint(0, num_classes, (num_objects,), generator=generator)
+    image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+    return {"image": image, "instances": instances, "height": height, "width": width}

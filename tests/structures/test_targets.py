@@ -1,0 +1,41 @@
+"""Targets: what one batch of ground truth becomes."""
+
+import torch
+from detectron2.structures import Boxes, Instances
+from small_models import item
+
+from ms_detr.structures import Targets
+
+
+def instances(size, boxes, classes):
+    found = Instances(size)
+    found.gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+    found.gt_classes = torch.tensor(classes, dtype=torch.int64)
+    return found
+
+
+def test_boxes_are_fractions_of_their_own_image():
+    # 10..30 of 100 wide: centre 0.2, width 0.2; 5..15 of 50 high: centre 0.2, height 0.2
+    first = instances((50, 100), [[10, 5, 30, 15]], [3])
+    second = instances((10, 20), [[0, 0, 20, 10], [5, 0, 15, 5]], [0, 1])
+    targets = Targets.from_instances([first, second])
+    expected = [[0.2, 0.2, 0.2, 0.2], [0.5, 0.5, 1, 1], [0.5, 0.25, 0.5, 0.5]]
+    torch.testing.assert_close(targets.boxes_G4, torch.tensor(expected))
+    assert targets.labels_G.tolist() == [3, 0, 1]
+    assert targets.counts == (1, 2)
+    assert targets.num_boxes.item() == 3
+
+
+def test_no_objects_at_all_divide_by_one():
+    targets = Targets.from_instances([instances((10, 10), [], []), instances((10, 10), [], [])])
+    assert targets.counts == (0, 0)
+    assert targets.boxes_G4.shape == (0, 4)
+    assert targets.num_boxes.item() == 1
+
+
+def test_objectness_is_a_new_value():
+    targets = Targets.from_instances([item(20, 30, 4)["instances"]])
+    before = targets.labels_G.clone()
+    assert before.any()
+    assert not targets.as_objectness().labels_G.any()
+    assert torch.equal(targets.labels_G, before)

@@ -1,0 +1,156 @@
+"""Laws of the set of supervisions: it teaches, and touches nothing else."""
+
+import copy
+
+import pytest
+import torch
+from detectron2.config import instantiate
+from small_models import build, item, load, shrink
+
+from ms_detr.assigners import FocalCost, HungarianAssigner, MatchCosts
+from ms_detr.losses import FocalLoss, LossTerms
+from ms_detr.structures import Targets
+from ms_detr.supervision import ProposalSupervision, Supervision, SupervisionSet, TrainingOutputs
+
+BATCH = [item(64, 80, 3, seed=1), item(48, 60, 2, seed=2)]
+
+
+def outputs_of(model, batch=BATCH):
+    images = model.preprocess(batch)
+    states, proposals = model.detect(images.tensor, images.image_sizes)
+    return TrainingOutputs(states, proposals, model.heads)
+
+
+def test_removing_a_supervision_removes_its_losses_and_changes_no_other():
+    model = build("models/ms_detr.py").train()
+    full = model(BATCH)
+    assert {key.split("/")[0] for key in full} == {"one_to_one", "proposals", "mixed"}
+    del model.supervisions["mixed"]
+    rest = model(BATCH)
+    assert set(rest) == {key for key in full if not key.startswith("mixed/")}
+    for key, loss in rest.items():
+        assert torch.equal(loss, full[key]), key
+
+
+def test_order_of_the_entries_is_irrelevant():
+    model = build("models/ms_detr.py").train()
+    forward = model(BATCH)
+    entries = dict(model.supervisions.items())
+    model.supervisions = SupervisionSet(**dict(reversed(entries.items())))
+    backward = model(BATCH)
+    assert list(forward) != list(backward)
+    assert all(torch.equal(forward[key], backward[key]) for key in forward)
+
+
+def test_every_layer_and_term_has_a_name():
+    losses = build("models/ms_detr.py").train()(BATCH)
+    terms = ("class", "l1", "giou")
+    expected = {f"{s}/{d}/{t}" for s in ("one_to_one", "mixed") for d in range(2) for t in terms}
+    assert set(losses) == expected | {f"proposals/0/{t}" for t in terms}
+    assert all(loss.dim() == 0 for loss in losses.values())
+
+
+def test_weights_scale_their_own_term_only():
+    model = build("models/ms_detr.py").train()
+    before = model(BATCH)
+    model.supervisions["mixed"].terms.terms["giou"].weight *= 3
+    after = model(BATCH)
+    for key in before:
+        factor = 3 if key.startswith("mixed/") and key.endswith("/giou") else 1
+        torch.testing.assert_close(after[key], factor * before[key])
+
+
+def test_targets_and_inputs_are_left_alone():
+    model = build("models/ms_detr.py").train()
+    batch = copy.deepcopy(BATCH)
+    model(batch)
+    for before, after in zip(BATCH, batch):
+        assert torch.equal(before["image"], after["image"])
+        old, new = before["instances"], after["instances"]
+        assert torch.equal(old.gt_classes, new.gt_classes)
+        assert torch.equal(old.gt_boxes.tensor, new.gt_boxes.tensor)
+
+
+def test_inference_needs_no_supervision_and_computes_none():
+    model = build("models/ms_detr.py").eval()
+    called = []
+    for module in model.supervisions.modules():
+        module.register_forward_hook(lambda module, *_: called.append(module))
+    for head in (*model.heads.class_heads, *model.heads.box_heads):
+        head.register_forward_hook(lambda module, *_: called.append(module))
+    with torch.no_grad():
+        with_set = model(BATCH)
+        ours = list(called)
+        del model.supervisions
+        without = model(BATCH)
+    # two layers: one refinement between them, then the predictions of the last layer
+    heads = model.heads
+    assert ours == [heads.box_heads[0], heads.class_heads[1], heads.box_heads[1]]
+    for a, b in zip(with_set, without):
+        assert torch.equal(a["instances"].scores, b["instances"].scores)
+        assert torch.equal(a["instances"].pred_boxes.tensor, b["instances"].pred_boxes.tensor)
+
+
+def test_primary_predictions_do_not_depend_on_the_set():
+    node = shrink(load("models/ms_detr.py").model)
+    node.encoder.dropout = 0.0
+    states = []
+    for names in (["one_to_one"], ["mixed", "one_to_one", "proposals"]):
+        entry = copy.deepcopy(node)
+        for name in ("one_to_one", "mixed", "proposals"):
+            if name not in names:
+                del entry.supervisions[name]
+        torch.manual_seed(0)
+        states.append(outputs_of(instantiate(entry).train()).states)
+    for a, b in zip(states[0].taps["output"], states[1].taps["output"]):
+        assert torch.equal(a, b)
+
+
+def test_mixed_and_one_to_one_share_heads_but_not_the_branch():
+    model = build("models/ms_detr.py").train()
+    losses = model(BATCH)
+    mixed = sum(loss for key, loss in losses.items() if key.startswith("mixed/"))
+    mixed.backward()
+    assert all(p.grad.abs().sum() > 0 for p in model.heads.class_heads.parameters())
+    assert all(p.grad is not None for p in model.supervisions["mixed"].parameters())
+    # the last layer's self-attention and feed-forward come after the tap
+    last = model.decoder.layers[-1]
+    assert all(p.grad is None for p in last.self_attention.parameters())
+    assert all(p.grad is None for p in last.feed_forward.parameters())
+    assert all(p.grad is not None for p in last.cross_attention.parameters())
+
+
+def test_proposals_are_matched_on_anchors():
+    model = build("models/ms_detr.py").train()
+    outputs = outputs_of(model)
+    targets = Targets.from_instances([image["instances"] for image in BATCH])
+    seen = []
+
+    class Spy(HungarianAssigner):
+        def match(self, logits_NK, boxes_N4, labels_G, boxes_G4):
+            seen.append((boxes_N4, labels_G))
+            return super().match(logits_NK, boxes_N4, labels_G, boxes_G4)
+
+    supervision = ProposalSupervision(
+        assigner=Spy(costs=MatchCosts(c=FocalCost(1.0))), terms=LossTerms(c=FocalLoss(1.0))
+    )
+    supervision(outputs, targets)
+    for image, (boxes, labels) in enumerate(seen):
+        assert torch.equal(boxes, outputs.proposals.anchors_BS4[image])
+        assert not labels.any()
+
+
+def test_wrong_combinations_are_named():
+    one_stage = build("models/deformable_detr_one_stage.py").train()
+    outputs = outputs_of(one_stage)
+    targets = Targets.from_instances([image["instances"] for image in BATCH])
+    parts = {
+        "assigner": HungarianAssigner(costs=MatchCosts(c=FocalCost(1.0))),
+        "terms": LossTerms(c=FocalLoss(1.0)),
+    }
+    with pytest.raises(ValueError, match="needs two-stage queries"):
+        ProposalSupervision(**parts)(outputs, targets)
+    with pytest.raises(ValueError, match="reads tap 'middle', the decoder has"):
+        Supervision(tap="middle", **parts)(outputs, targets)
+    with pytest.raises(ValueError, match="at least one supervision"):
+        SupervisionSet()

@@ -1,0 +1,254 @@
+"""Pictures of detections and of curves: what is drawn where, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.structures import Boxes, BoxMode, Instances
+from PIL import Image
+
+from ms_detr.visualization import (
+    Comparison,
+    draw_detections,
+    read_metrics,
+    save_comparison_grid,
+    save_training_curves,
+)
+from ms_detr.visualization.curves import loss_series
+from ms_detr.visualization.style import class_colour, ink_on
+
+NAMES = ["cat", "dog"]
+GREY = np.full((400, 500, 3), 128, dtype=np.uint8)
+
+
+def predictions(boxes, scores, classes, size=(400, 500)) -> Instances:
+    found = Instances(size)
+    found.pred_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+    found.scores = torch.tensor(scores, dtype=torch.float32, requires_grad=True)
+    found.pred_classes = torch.tensor(classes, dtype=torch.long)
+    return found
+
+
+def changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    return (before != after).any(-1)
+
+
+def test_the_border_of_a_box_is_drawn_in_the_colour_of_its_class() -> None:
+    found = predictions([[100.0, 150.0, 300.0, 350.0]], [0.9], [1])
+    picture = draw_detections(GREY, found, NAMES)
+    assert picture.shape == GREY.shape and picture.dtype == np.uint8
+    assert (picture[250, 100] == class_colour(1)).all()
+    assert (picture[350, 200] == class_colour(1)).all()
+    inside = changed(GREY, picture)[160:340, 110:290]
+    assert not inside.any()
+    assert (GREY == 128).all()  # the input is not touched
+
+
+def test_low_scores_are_not_drawn() -> None:
+    found = predictions([[100.0, 150.0, 300.0, 350.0]], [0.4], [1])
+    assert not changed(GREY, draw_detections(GREY, found, NAMES)).any()
+    assert changed(GREY, draw_detections(GREY, found, NAMES, score_threshold=0.3)).any()
+
+
+def test_no_detection_leaves_the_image_as_it_is() -> None:
+    for nothing in (predictions([], [], []), []):
+        assert not changed(GREY, draw_detections(GREY, nothing, NAMES)).any()
+
+
+def test_annotations_and_instances_draw_the_same_box() -> None:
+    truth = Instances((400, 500))
+    truth.gt_boxes = Boxes(torch.tensor([[100.0, 150.0, 300.0, 350.0]]))
+    truth.gt_classes = torch.tensor([0])
+    annotation = {"bbox": [100, 150, 200, 200], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
+    first = draw_detections(GREY, truth, NAMES)
+    assert (first == draw_detections(GREY, [annotation], NAMES)).all()
+    crowd = draw_detections(GREY, [{**annotation, "iscrowd": 1}], NAMES)
+    assert (first != crowd).any()  # its tag says so
+
+
+def test_small_images_are_enlarged_and_boxes_with_them() -> None:
+    small = np.full((64, 128, 3), 128, dtype=np.uint8)
+    found = predictions([[32.0, 16.0, 96.0, 48.0]], [0.9], [0], size=(64, 128))
+    picture = draw_detections(small, found, NAMES)
+    assert picture.shape == (192, 384, 3)
+    assert (picture[100, 96] == class_colour(0)).all()
+    assert draw_detections(small, found, NAMES, longer_side=100).shape == (50, 100, 3)
+
+
+@pytest.mark.parametrize(
+    "box", [[-50.0, -50.0, 900.0, 900.0], [0.0, 0.0, 1.0, 1.0], [499.0, 399.0, 500.0, 400.0]]
+)
+def test_boxes_at_and_beyond_the_border(box: list[float]) -> None:
+    picture = draw_detections(GREY, predictions([box], [0.9], [0]), NAMES)
+    assert changed(GREY, picture).any()
+
+
+def test_tags_of_two_boxes_at_one_place_do_not_cover_each_other() -> None:
+    both = predictions([[100.0, 150.0, 300.0, 350.0]] * 2, [0.9, 0.8], [0, 1])
+    one = predictions([[100.0, 150.0, 300.0, 350.0]], [0.9], [0])
+    first = draw_detections(GREY, one, NAMES)[:145]
+    tag = (first == class_colour(0)).all(-1)
+    assert tag.any()
+    assert (draw_detections(GREY, both, NAMES)[:145][tag] == class_colour(0)).all()
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    found = predictions([[1.0, 1.0, 9.0, 9.0]], [0.9], [5])
+    with pytest.raises(ValueError, match="class indices 5 to 5 for 2 class names"):
+        draw_detections(GREY, found, NAMES)
+    with pytest.raises(ValueError, match="float32"):
+        draw_detections(GREY.astype(np.float32), found, NAMES)
+    with pytest.raises(ValueError, match=r"\(400, 500\), but the image has \(100, 100\)"):
+        draw_detections(GREY[:100, :100], found, NAMES)
+    with pytest.raises(ValueError, match="pred_boxes"):
+        draw_detections(GREY, Instances((400, 500)), NAMES)
+
+
+def test_colours_are_distinct_and_text_on_them_is_readable() -> None:
+    assert len({class_colour(index) for index in range(80)}) == 80
+    assert ink_on((255, 255, 0)) == (20, 20, 20)
+    assert ink_on((0, 0, 120)) == (255, 255, 255)
+
+
+# the grid
+
+
+def test_a_grid_of_images_of_many_shapes(tmp_path: Path) -> None:
+    items = []
+    for height, width in ((128, 128), (300, 100), (100, 700), (600, 800), (1, 1)):
+        image = np.full((height, width, 3), 90, dtype=np.uint8)
+        box = [0.0, 0.0, width / 2, height / 2]
+        annotation = {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": 1}
+        found = predictions([box], [0.7], [0], size=(height, width))
+        items.append(Comparison(image, [annotation], found, title=f"{height}x{width}.jpg"))
+    items.append(Comparison(GREY, [], predictions([], [], [])))
+    path = save_comparison_grid(tmp_path / "new" / "grid.png", items, NAMES, title="six")
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 1800
+        pixels = np.array(picture.convert("RGB"))
+    assert (pixels == class_colour(1)).all(-1).sum() > 500  # the truths
+    assert (pixels == class_colour(0)).all(-1).sum() > 500  # the predictions
+    with pytest.raises(ValueError, match="no image to draw"):
+        save_comparison_grid(tmp_path / "none.png", [], NAMES)
+
+
+def test_truth_is_left_and_predictions_are_right(tmp_path: Path) -> None:
+    annotation = {"bbox": [50, 50, 300, 300], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
+    found = predictions([[50.0, 50.0, 350.0, 350.0]], [0.9], [1])
+    path = save_comparison_grid(
+        tmp_path / "grid.png", [Comparison(GREY, [annotation], found)], [f"c{i}" for i in range(30)]
+    )
+    pixels = np.array(Image.open(path).convert("RGB"))
+    middle = pixels.shape[1] // 2
+    left, right = pixels[:, :middle], pixels[:, middle:]
+    for half, here, elsewhere in ((left, 0, 1), (right, 1, 0)):
+        assert (half == class_colour(here)).all(-1).any()
+        assert not (half == class_colour(elsewhere)).all(-1).any()
+
+
+# the curves
+
+
+def write_metrics(path: Path, entries: list[dict], tail: str = "") -> Path:
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries) + tail)
+    return path
+
+
+def entries_of_training(first: int, last: int, level: float = 1.0) -> list[dict]:
+    entries = []
+    for step in range(first, last, 20):
+        entry = {"iteration": step, "lr": 1e-4, "total_loss": 9.0}
+        for layer in range(3):
+            for term in ("class", "l1", "giou"):
+                entry[f"one_to_one/{layer}/{term}"] = level
+                entry[f"mixed/{layer}/{term}"] = 2 * level
+        entries.append(entry)
+    return entries
+
+
+def test_losses_are_summed_over_layers(tmp_path: Path) -> None:
+    path = write_metrics(tmp_path / "metrics.json", entries_of_training(19, 100))
+    losses = loss_series(read_metrics(path))
+    assert losses["one_to_one", "giou"] == dict.fromkeys(range(19, 100, 20), 3.0)
+    assert losses["mixed", "class"][99] == 6.0
+
+
+def test_a_truncated_last_line_is_left_out(tmp_path: Path, caplog) -> None:
+    path = write_metrics(
+        tmp_path / "metrics.json", entries_of_training(19, 60), '{"iteration": 79, "tot'
+    )
+    assert max(read_metrics(path)["total_loss"]) == 59
+    assert "last line" in caplog.text
+
+
+def test_a_broken_line_in_the_middle_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text('{"iteration": 1, "a": 1}\n{"iter\n{"iteration": 2, "a": 1}\n')
+    with pytest.raises(ValueError, match="line 2"):
+        read_metrics(path)
+
+
+def test_after_a_resume_the_later_lines_win(tmp_path: Path) -> None:
+    entries = entries_of_training(19, 200, 1.0) + entries_of_training(109, 180, 5.0)
+    series = read_metrics(write_metrics(tmp_path / "metrics.json", entries))["mixed/0/l1"]
+    assert list(series) == sorted(series)
+    assert [step for step, value in series.items() if value == 2.0] == [19, 39, 59, 79, 99]
+    assert [step for step, value in series.items() if value == 10.0] == [109, 129, 149, 169]
+    same = entries_of_training(19, 40, 1.0) + [{"iteration": 39, "mixed/0/l1": 7.0}]
+    assert read_metrics(write_metrics(path := tmp_path / "b.json", same))["mixed/0/l1"][39] == 7.0
+    assert path.exists()
+
+
+def inked(path: Path) -> np.ndarray:
+    pixels = np.array(Image.open(path).convert("RGB")).astype(int)
+    return pixels
+
+
+def count_colour(path: Path, hexadecimal: str) -> int:
+    colour = [int(hexadecimal[start : start + 2], 16) for start in (1, 3, 5)]
+    return int((np.abs(inked(path) - colour).max(-1) < 6).sum())
+
+
+def test_curves_of_both_supervisions_and_ap(tmp_path: Path) -> None:
+    precision = [
+        {"iteration": step, "bbox/AP": step / 10, "bbox/AP50": step / 5} for step in (99, 199)
+    ]
+    entries = sorted(entries_of_training(19, 200) + precision, key=lambda entry: entry["iteration"])
+    metrics = write_metrics(tmp_path / "metrics.json", entries)
+    path = save_training_curves(metrics, tmp_path / "new" / "curves.png", title="demo")
+    with Image.open(path) as picture:
+        assert picture.format == "PNG" and picture.width >= 1200
+    assert count_colour(path, "#1f5fbf") > 1000
+    assert count_colour(path, "#e2661a") > 1000
+    assert count_colour(path, "#2e9e5b") > 200
+
+
+def test_curves_without_mixed_losses_and_with_undefined_ap(tmp_path: Path) -> None:
+    entries = [
+        {key: value for key, value in entry.items() if not key.startswith("mixed")}
+        for entry in entries_of_training(19, 100)
+    ]
+    entries.append({"iteration": 99, "bbox/AP": math.nan})
+    metrics = write_metrics(tmp_path / "metrics.json", entries)
+    path = save_training_curves(metrics, tmp_path / "curves.png")
+    assert count_colour(path, "#1f5fbf") > 500
+    assert count_colour(path, "#e2661a") == 0
+
+
+def test_one_logged_step_is_enough(tmp_path: Path) -> None:
+    metrics = write_metrics(tmp_path / "metrics.json", entries_of_training(19, 30))
+    assert save_training_curves(metrics, tmp_path / "curves.png").is_file()
+
+
+def test_metrics_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nowhere\.json: the metrics do not exist"):
+        save_training_curves(tmp_path / "nowhere.json", tmp_path / "curves.png")
+    metrics = write_metrics(tmp_path / "metrics.json", [{"iteration": 1, "lr": 1.0}])
+    with pytest.raises(ValueError, match="no loss named"):
+        save_training_curves(metrics, tmp_path / "curves.png")

@@ -1,6 +1,7 @@
 // Multi-scale deformable attention: what the CPU and the CUDA kernels share.
 //
-// Letters: B images, S tokens of all levels, H heads, c channels of a head, N queries, L levels, Z points of a level.
+// Letters: B images, S tokens of all levels, H heads, c channels of a head, N queries, L levels, Z
+// points of a level.
 //   value      (B, S, H, c)        tokens, level after level, each level row by row
 //   shapes     h0, w0, h1, w1, ..  sizes of the L levels
 //   locations  (B, N, H, L, Z, 2)  (x, y) as fractions of each level's width and height
@@ -22,18 +23,14 @@ struct Sizes {
   int64_t batch, tokens, heads, channels, queries, levels, points;
 };
 
-// Checks everything that the kernels rely on; throws a ValueError that names the argument and the shapes.
+// Checks everything that the kernels rely on; throws a ValueError that names the argument and the
+// shapes.
 Sizes check_forward(
-    const at::Tensor& value,
-    at::IntArrayRef shapes,
-    const at::Tensor& locations,
+    const at::Tensor& value, at::IntArrayRef shapes, const at::Tensor& locations,
     const at::Tensor& weights);
 
 Sizes check_backward(
-    const at::Tensor& grad,
-    const at::Tensor& value,
-    at::IntArrayRef shapes,
-    const at::Tensor& locations,
-    const at::Tensor& weights);
+    const at::Tensor& grad, const at::Tensor& value, at::IntArrayRef shapes,
+    const at::Tensor& locations, const at::Tensor& weights);
 
-} // namespace ms_detr
+}  // namespace ms_detr

@@ -1,4 +1,4 @@
-"""Deformable-DETR++ (H-DETR, section 4.1): mixed query selection, look forward twice, no dropout."""
+"""Deformable-DETR++ (H-DETR, 4.1): mixed query selection, look forward twice, no dropout."""
 
 from ms_detr.decoder import LookForwardTwice
 from ms_detr.queries import MixedSelectionQueries

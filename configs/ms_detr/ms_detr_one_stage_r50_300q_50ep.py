@@ -1,4 +1,4 @@
-"""MS-DETR (c) on one-stage Deformable-DETR, R50, 300 queries, 50 epochs on COCO; never published."""
+"""MS-DETR (c) on one-stage Deformable-DETR, R50, 300 queries, 50 epochs; not published."""
 
 from ..common.backbones.resnet import resnet50_weights
 from ..common.data.coco import dataloader

@@ -1,5 +1,6 @@
-// Multi-scale deformable attention on the CPU, forward and backward: plain loops whose innermost one runs over the
-// channels of a head and is left to the compiler's vectoriser. See ms_deform_attn.h for letters and shapes.
+// Multi-scale deformable attention on the CPU, forward and backward: plain loops whose innermost
+// one runs over the channels of a head and is left to the compiler's vectoriser. See
+// ms_deform_attn.h for letters and shapes.
 #include "ms_deform_attn.h"
 
 #include "bilinear.h"
@@ -24,7 +25,9 @@ constexpr int64_t kGrain = 32768;
 // Contiguous inputs as the loops read them. acc_t is the type of locations, weights and all sums.
 template <typename scalar_t, typename acc_t>
 struct Inputs {
-  Inputs(const Sizes& n, at::IntArrayRef shapes, const at::Tensor& v, const at::Tensor& l, const at::Tensor& w)
+  Inputs(
+      const Sizes& n, at::IntArrayRef shapes, const at::Tensor& v, const at::Tensor& l,
+      const at::Tensor& w)
       : n(n),
         shapes(shapes),
         value(v.const_data_ptr<scalar_t>()),
@@ -46,14 +49,8 @@ struct Inputs {
 // sum[i] += the weighted corners of one sampling point.
 template <typename scalar_t, typename acc_t>
 void add_point(
-    acc_t* C10_RESTRICT sum,
-    const scalar_t* level,
-    int64_t stride,
-    const Cell<acc_t>& cell,
-    acc_t weight,
-    int64_t height,
-    int64_t width,
-    int64_t channels) {
+    acc_t* C10_RESTRICT sum, const scalar_t* level, int64_t stride, const Cell<acc_t>& cell,
+    acc_t weight, int64_t height, int64_t width, int64_t channels) {
   if (cell.whole) {
     const scalar_t* C10_RESTRICT p0 = level + cell.row(0, width) * stride;
     const scalar_t* C10_RESTRICT p1 = p0 + stride;
@@ -80,7 +77,8 @@ void add_point(
 
 // Output of one query and head into sum.
 template <typename scalar_t, typename acc_t>
-void attend(const Inputs<scalar_t, acc_t>& in, int64_t image, int64_t query, int64_t h, acc_t* sum) {
+void attend(
+    const Inputs<scalar_t, acc_t>& in, int64_t image, int64_t query, int64_t h, acc_t* sum) {
   const Sizes& n = in.n;
   const int64_t stride = n.heads * n.channels;
   const int64_t first = ((image * n.queries + query) * n.heads + h) * n.levels * n.points;
@@ -106,25 +104,23 @@ template <typename scalar_t, typename acc_t>
 void forward_loop(const Inputs<scalar_t, acc_t>& in, scalar_t* output) {
   const Sizes& n = in.n;
   const int64_t work = n.heads * n.channels * n.levels * n.points * 4;
-  at::parallel_for(0, n.batch * n.queries, std::max<int64_t>(1, kGrain / work), [&](int64_t begin, int64_t end) {
-    std::vector<acc_t> sum(n.channels);
-    for (int64_t row = begin; row < end; ++row) {
-      for (int64_t h = 0; h < n.heads; ++h) {
-        attend(in, row / n.queries, row % n.queries, h, sum.data());
-        std::copy(sum.begin(), sum.end(), output + (row * n.heads + h) * n.channels);
-      }
-    }
-  });
+  at::parallel_for(
+      0, n.batch * n.queries, std::max<int64_t>(1, kGrain / work), [&](int64_t begin, int64_t end) {
+        std::vector<acc_t> sum(n.channels);
+        for (int64_t row = begin; row < end; ++row) {
+          for (int64_t h = 0; h < n.heads; ++h) {
+            attend(in, row / n.queries, row % n.queries, h, sum.data());
+            std::copy(sum.begin(), sum.end(), output + (row * n.heads + h) * n.channels);
+          }
+        }
+      });
 }
 
 // One corner: adds weight * grad to the gradient of its token, returns grad . token.
 template <typename scalar_t, typename acc_t>
 acc_t corner_backward(
-    acc_t* C10_RESTRICT grad_token,
-    const scalar_t* C10_RESTRICT token,
-    const acc_t* C10_RESTRICT grad,
-    acc_t weight,
-    int64_t channels) {
+    acc_t* C10_RESTRICT grad_token, const scalar_t* C10_RESTRICT token,
+    const acc_t* C10_RESTRICT grad, acc_t weight, int64_t channels) {
   acc_t dot = 0;
 #pragma omp simd reduction(+ : dot)
   for (int64_t i = 0; i < channels; ++i) {
@@ -137,14 +133,8 @@ acc_t corner_backward(
 // Gradients of one query and head. grad: (c). grad_value: (S, c), of this image and head alone.
 template <typename scalar_t, typename acc_t>
 void attend_backward(
-    const Inputs<scalar_t, acc_t>& in,
-    int64_t image,
-    int64_t query,
-    int64_t h,
-    const acc_t* grad,
-    acc_t* grad_value,
-    acc_t* grad_locations,
-    acc_t* grad_weights) {
+    const Inputs<scalar_t, acc_t>& in, int64_t image, int64_t query, int64_t h, const acc_t* grad,
+    acc_t* grad_value, acc_t* grad_locations, acc_t* grad_weights) {
   const Sizes& n = in.n;
   const int64_t stride = n.heads * n.channels;
   const int64_t first = ((image * n.queries + query) * n.heads + h) * n.levels * n.points;
@@ -166,11 +156,8 @@ void attend_backward(
         if (cell.has(corner, height, width)) {
           const int64_t token = start + cell.row(corner, width);
           dot[corner] = corner_backward(
-              grad_value + token * n.channels,
-              value + token * stride,
-              grad,
-              weight * cell.weight(corner),
-              n.channels);
+              grad_value + token * n.channels, value + token * stride, grad,
+              weight * cell.weight(corner), n.channels);
         }
       }
       const auto g = point_backward(dot, cell, weight, height, width);
@@ -182,15 +169,12 @@ void attend_backward(
   }
 }
 
-// One task per image and head: it alone writes its part of each gradient, so that there are no atomics, and the order
-// of all sums is the same with any number of threads.
+// One task per image and head: it alone writes its part of each gradient, so that there are no
+// atomics, and the order of all sums is the same with any number of threads.
 template <typename scalar_t, typename acc_t>
 void backward_loop(
-    const Inputs<scalar_t, acc_t>& in,
-    const scalar_t* grad,
-    scalar_t* grad_value,
-    acc_t* grad_locations,
-    acc_t* grad_weights) {
+    const Inputs<scalar_t, acc_t>& in, const scalar_t* grad, scalar_t* grad_value,
+    acc_t* grad_locations, acc_t* grad_weights) {
   const Sizes& n = in.n;
   at::parallel_for(0, n.batch * n.heads, 1, [&](int64_t begin, int64_t end) {
     std::vector<acc_t> sums(n.tokens * n.channels), grad_row(n.channels);
@@ -200,57 +184,55 @@ void backward_loop(
       for (int64_t query = 0; query < n.queries; ++query) {
         const scalar_t* row = grad + ((image * n.queries + query) * n.heads + h) * n.channels;
         std::copy(row, row + n.channels, grad_row.begin());
-        attend_backward(in, image, query, h, grad_row.data(), sums.data(), grad_locations, grad_weights);
+        attend_backward(
+            in, image, query, h, grad_row.data(), sums.data(), grad_locations, grad_weights);
       }
       for (int64_t token = 0; token < n.tokens; ++token) {
         const acc_t* sum = sums.data() + token * n.channels;
-        std::copy(sum, sum + n.channels, grad_value + ((image * n.tokens + token) * n.heads + h) * n.channels);
+        std::copy(
+            sum, sum + n.channels,
+            grad_value + ((image * n.tokens + token) * n.heads + h) * n.channels);
       }
     }
   });
 }
 
 at::Tensor forward(
-    const at::Tensor& value,
-    at::IntArrayRef shapes,
-    const at::Tensor& locations,
+    const at::Tensor& value, at::IntArrayRef shapes, const at::Tensor& locations,
     const at::Tensor& weights) {
   const Sizes n = check_forward(value, shapes, locations, weights);
   const auto v = value.contiguous(), l = locations.contiguous(), w = weights.contiguous();
   auto output = at::empty({n.batch, n.queries, n.heads * n.channels}, v.options());
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, v.scalar_type(), "ms_deform_attn_cpu", [&] {
-    const Inputs<scalar_t, at::opmath_type<scalar_t>> in(n, shapes, v, l, w);
-    forward_loop(in, output.mutable_data_ptr<scalar_t>());
-  });
+  AT_DISPATCH_FLOATING_TYPES_AND2(
+      at::kHalf, at::kBFloat16, v.scalar_type(), "ms_deform_attn_cpu", [&] {
+        const Inputs<scalar_t, at::opmath_type<scalar_t>> in(n, shapes, v, l, w);
+        forward_loop(in, output.mutable_data_ptr<scalar_t>());
+      });
   return output;
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(
-    const at::Tensor& grad,
-    const at::Tensor& value,
-    at::IntArrayRef shapes,
-    const at::Tensor& locations,
-    const at::Tensor& weights) {
+    const at::Tensor& grad, const at::Tensor& value, at::IntArrayRef shapes,
+    const at::Tensor& locations, const at::Tensor& weights) {
   const Sizes n = check_backward(grad, value, shapes, locations, weights);
-  const auto g = grad.contiguous(), v = value.contiguous(), l = locations.contiguous(), w = weights.contiguous();
+  const auto g = grad.contiguous(), v = value.contiguous(), l = locations.contiguous(),
+             w = weights.contiguous();
   auto grad_value = at::empty(v.sizes(), v.options());
   auto grad_locations = at::empty(l.sizes(), l.options());
   auto grad_weights = at::empty(w.sizes(), w.options());
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, v.scalar_type(), "ms_deform_attn_backward_cpu", [&] {
-    using acc_t = at::opmath_type<scalar_t>;
-    const Inputs<scalar_t, acc_t> in(n, shapes, v, l, w);
-    backward_loop(
-        in,
-        g.const_data_ptr<scalar_t>(),
-        grad_value.mutable_data_ptr<scalar_t>(),
-        grad_locations.mutable_data_ptr<acc_t>(),
-        grad_weights.mutable_data_ptr<acc_t>());
-  });
+  AT_DISPATCH_FLOATING_TYPES_AND2(
+      at::kHalf, at::kBFloat16, v.scalar_type(), "ms_deform_attn_backward_cpu", [&] {
+        using acc_t = at::opmath_type<scalar_t>;
+        const Inputs<scalar_t, acc_t> in(n, shapes, v, l, w);
+        backward_loop(
+            in, g.const_data_ptr<scalar_t>(), grad_value.mutable_data_ptr<scalar_t>(),
+            grad_locations.mutable_data_ptr<acc_t>(), grad_weights.mutable_data_ptr<acc_t>());
+      });
   return {grad_value, grad_locations, grad_weights};
 }
 
-} // namespace
-} // namespace ms_detr
+}  // namespace
+}  // namespace ms_detr
 
 TORCH_LIBRARY_IMPL(ms_detr, CPU, m) {
   m.impl("ms_deform_attn", &ms_detr::forward);

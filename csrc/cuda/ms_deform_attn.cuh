@@ -24,7 +24,8 @@ struct Levels {
 inline Levels make_levels(at::IntArrayRef shapes) {
   const size_t count = shapes.size() / 2;
   TORCH_CHECK_VALUE(
-      count <= kMaxLevels, "ms_deform_attn: at most ", kMaxLevels, " levels on CUDA, got ", count, ": ", shapes);
+      count <= kMaxLevels, "ms_deform_attn: at most ", kMaxLevels, " levels on CUDA, got ", count,
+      ": ", shapes);
   Levels levels{};
   int64_t start = 0;
   for (size_t l = 0; l < count; ++l) {
@@ -36,10 +37,11 @@ inline Levels make_levels(at::IntArrayRef shapes) {
   return levels;
 }
 
-// Blocks for a grid-stride loop: enough to fill the device several times over, never more than the work.
+// Blocks for a grid-stride loop: enough to fill the device several times over, never more than the
+// work.
 inline unsigned int count_blocks(int64_t items, int64_t items_per_block) {
   const int64_t full = int64_t{at::cuda::getCurrentDeviceProperties()->multiProcessorCount} * 64;
   return static_cast<unsigned int>(std::min((items + items_per_block - 1) / items_per_block, full));
 }
 
-} // namespace ms_detr
+}  // namespace ms_detr

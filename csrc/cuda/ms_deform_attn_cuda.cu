@@ -1,5 +1,5 @@
-// Multi-scale deformable attention on CUDA, forward and backward. All offsets are 64 bit; sums are float, or double for
-// double values. See ms_deform_attn.h for letters and shapes.
+// Multi-scale deformable attention on CUDA, forward and backward. All offsets are 64 bit; sums are
+// float, or double for double values. See ms_deform_attn.h for letters and shapes.
 #include "ms_deform_attn.cuh"
 
 #include "../bilinear.h"
@@ -7,12 +7,12 @@
 #include <ATen/Context.h>
 #include <ATen/Dispatch.h>
 #include <ATen/OpMathType.h>
-#include <ATen/cuda/Atomic.cuh>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <torch/library.h>
+#include <ATen/cuda/Atomic.cuh>
 
 #include <cmath>
 #include <tuple>
@@ -23,16 +23,14 @@ namespace {
 // One thread per output number; neighbouring threads read neighbouring channels of the same token.
 template <typename scalar_t, typename acc_t>
 __global__ void __launch_bounds__(kThreads) forward_kernel(
-    const scalar_t* __restrict__ value,
-    const acc_t* __restrict__ locations,
-    const acc_t* __restrict__ weights,
-    scalar_t* __restrict__ output,
-    const Sizes n,
+    const scalar_t* __restrict__ value, const acc_t* __restrict__ locations,
+    const acc_t* __restrict__ weights, scalar_t* __restrict__ output, const Sizes n,
     const Levels levels) {
   const int64_t count = n.batch * n.queries * n.heads * n.channels;
   const int64_t stride = n.heads * n.channels;
   const int64_t step = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t index = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; index < count; index += step) {
+  for (int64_t index = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; index < count;
+       index += step) {
     const int64_t cell_index = index / n.channels;  // (image, query, head)
     const int64_t image = cell_index / (n.heads * n.queries);
     const scalar_t* column = value + image * n.tokens * stride + index % stride;
@@ -54,7 +52,8 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(
 #pragma unroll
         for (int corner = 0; corner < 4; ++corner) {
           if (cell.has(corner, height, width)) {
-            sampled += cell.weight(corner) * static_cast<acc_t>(level[cell.row(corner, width) * stride]);
+            sampled +=
+                cell.weight(corner) * static_cast<acc_t>(level[cell.row(corner, width) * stride]);
           }
         }
         sum += weight * sampled;
@@ -73,19 +72,15 @@ __device__ T warp_sum(T x) {
   return x;  // complete in lane 0 only
 }
 
-// One warp per (image, query, head). Its lanes share the channels; what depends on the sampling point alone is the same
-// in all lanes, so that no branch around the shuffles diverges. Only grad_value needs atomics.
+// One warp per (image, query, head). Its lanes share the channels; what depends on the sampling
+// point alone is the same in all lanes, so that no branch around the shuffles diverges. Only
+// grad_value needs atomics.
 template <typename scalar_t, typename acc_t>
 __global__ void __launch_bounds__(kThreads) backward_kernel(
-    const scalar_t* __restrict__ grad,
-    const scalar_t* __restrict__ value,
-    const acc_t* __restrict__ locations,
-    const acc_t* __restrict__ weights,
-    acc_t* __restrict__ grad_value,
-    acc_t* __restrict__ grad_locations,
-    acc_t* __restrict__ grad_weights,
-    const Sizes n,
-    const Levels levels) {
+    const scalar_t* __restrict__ grad, const scalar_t* __restrict__ value,
+    const acc_t* __restrict__ locations, const acc_t* __restrict__ weights,
+    acc_t* __restrict__ grad_value, acc_t* __restrict__ grad_locations,
+    acc_t* __restrict__ grad_weights, const Sizes n, const Levels levels) {
   const int lane = threadIdx.x % kWarp;
   const int64_t count = n.batch * n.queries * n.heads;
   const int64_t stride = n.heads * n.channels;
@@ -139,9 +134,7 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(
 }
 
 at::Tensor forward(
-    const at::Tensor& value,
-    at::IntArrayRef shapes,
-    const at::Tensor& locations,
+    const at::Tensor& value, at::IntArrayRef shapes, const at::Tensor& locations,
     const at::Tensor& weights) {
   const Sizes n = check_forward(value, shapes, locations, weights);
   const Levels levels = make_levels(shapes);
@@ -151,60 +144,54 @@ at::Tensor forward(
   if (output.numel() == 0) {
     return output;
   }
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, v.scalar_type(), "ms_deform_attn_cuda", [&] {
-    using acc_t = at::opmath_type<scalar_t>;
-    forward_kernel<scalar_t, acc_t>
-        <<<count_blocks(output.numel(), kThreads), kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
-            v.const_data_ptr<scalar_t>(),
-            l.const_data_ptr<acc_t>(),
-            w.const_data_ptr<acc_t>(),
-            output.mutable_data_ptr<scalar_t>(),
-            n,
-            levels);
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
-  });
+  AT_DISPATCH_FLOATING_TYPES_AND2(
+      at::kHalf, at::kBFloat16, v.scalar_type(), "ms_deform_attn_cuda", [&] {
+        using acc_t = at::opmath_type<scalar_t>;
+        forward_kernel<scalar_t, acc_t>
+            <<<count_blocks(output.numel(), kThreads), kThreads, 0,
+               at::cuda::getCurrentCUDAStream()>>>(
+                v.const_data_ptr<scalar_t>(), l.const_data_ptr<acc_t>(), w.const_data_ptr<acc_t>(),
+                output.mutable_data_ptr<scalar_t>(), n, levels);
+        C10_CUDA_KERNEL_LAUNCH_CHECK();
+      });
   return output;
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(
-    const at::Tensor& grad,
-    const at::Tensor& value,
-    at::IntArrayRef shapes,
-    const at::Tensor& locations,
-    const at::Tensor& weights) {
+    const at::Tensor& grad, const at::Tensor& value, at::IntArrayRef shapes,
+    const at::Tensor& locations, const at::Tensor& weights) {
   const Sizes n = check_backward(grad, value, shapes, locations, weights);
   const Levels levels = make_levels(shapes);
   // Atomic additions come in any order: respected by torch.use_deterministic_algorithms.
   at::globalContext().alertNotDeterministic("ms_deform_attn_backward_cuda");
   const c10::cuda::CUDAGuard guard(value.device());
-  const auto g = grad.contiguous(), v = value.contiguous(), l = locations.contiguous(), w = weights.contiguous();
-  // locations have the type of the sums, so that gradients of half precision values are added up in float.
+  const auto g = grad.contiguous(), v = value.contiguous(), l = locations.contiguous(),
+             w = weights.contiguous();
+  // locations have the type of the sums, so that gradients of half precision values are added up in
+  // float.
   auto grad_value = at::zeros(v.sizes(), l.options());
   auto grad_locations = at::empty(l.sizes(), l.options());
   auto grad_weights = at::empty(w.sizes(), w.options());
   const int64_t cells = n.batch * n.queries * n.heads;
   if (cells > 0) {
-    AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, v.scalar_type(), "ms_deform_attn_backward_cuda", [&] {
-      using acc_t = at::opmath_type<scalar_t>;
-      backward_kernel<scalar_t, acc_t>
-          <<<count_blocks(cells, kThreads / kWarp), kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
-              g.const_data_ptr<scalar_t>(),
-              v.const_data_ptr<scalar_t>(),
-              l.const_data_ptr<acc_t>(),
-              w.const_data_ptr<acc_t>(),
-              grad_value.mutable_data_ptr<acc_t>(),
-              grad_locations.mutable_data_ptr<acc_t>(),
-              grad_weights.mutable_data_ptr<acc_t>(),
-              n,
-              levels);
-      C10_CUDA_KERNEL_LAUNCH_CHECK();
-    });
+    AT_DISPATCH_FLOATING_TYPES_AND2(
+        at::kHalf, at::kBFloat16, v.scalar_type(), "ms_deform_attn_backward_cuda", [&] {
+          using acc_t = at::opmath_type<scalar_t>;
+          backward_kernel<scalar_t, acc_t>
+              <<<count_blocks(cells, kThreads / kWarp), kThreads, 0,
+                 at::cuda::getCurrentCUDAStream()>>>(
+                  g.const_data_ptr<scalar_t>(), v.const_data_ptr<scalar_t>(),
+                  l.const_data_ptr<acc_t>(), w.const_data_ptr<acc_t>(),
+                  grad_value.mutable_data_ptr<acc_t>(), grad_locations.mutable_data_ptr<acc_t>(),
+                  grad_weights.mutable_data_ptr<acc_t>(), n, levels);
+          C10_CUDA_KERNEL_LAUNCH_CHECK();
+        });
   }
   return {grad_value.to(v.scalar_type()), grad_locations, grad_weights};
 }
 
-} // namespace
-} // namespace ms_detr
+}  // namespace
+}  // namespace ms_detr
 
 TORCH_LIBRARY_IMPL(ms_detr, CUDA, m) {
   m.impl("ms_deform_attn", &ms_detr::forward);

@@ -55,7 +55,8 @@ class MSDETR(nn.Module):
         offered = {name: spec.channels for name, spec in backbone.output_shape().items()}
         if not neck.in_channels.items() <= offered.items():
             raise ValueError(
-                f"model.neck.in_channels {neck.in_channels} does not fit the backbone's maps {offered}"
+                f"model.neck.in_channels {neck.in_channels} does not fit the backbone's maps "
+                f"{offered}; name maps of the backbone with their channels"
             )
         self.backbone = backbone
         self.neck = neck

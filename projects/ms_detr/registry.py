@@ -8,7 +8,9 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from fvcore.common.registry import Registry
 
 ASSIGNERS = Registry("ASSIGNERS")
-ASSIGNERS.__doc__ = "Decide which query answers which object: see :class:`ms_detr.assigners.Assigner`."
+ASSIGNERS.__doc__ = (
+    "Decide which query answers which object: see :class:`ms_detr.assigners.Assigner`."
+)
 
 MATCH_COSTS = Registry("MATCH_COSTS")
 MATCH_COSTS.__doc__ = "Price of answering an object with a query, used by the Hungarian assigner."

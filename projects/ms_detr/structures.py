@@ -7,7 +7,7 @@ D decoder layer, K class, G object (all images, flattened), P matched pair; r is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -53,19 +53,26 @@ class FeaturePyramid:
     valid_BL2: Tensor
 
     @classmethod
-    def from_maps(cls, maps: Sequence[Tensor], padding_BHW: Tensor, position) -> FeaturePyramid:
+    def from_maps(
+        cls,
+        maps: Sequence[Tensor],
+        padding_BHW: Tensor,
+        position: Callable[[int, Tensor, tuple[int, int], torch.dtype], Tensor],
+    ) -> FeaturePyramid:
         """Flatten feature maps.
 
         Args:
             maps: (B, C, Hl, Wl) per level.
             padding_BHW: padding of the images, see :func:`padding_mask`.
-            position: callable (level, valid_B2, shape, dtype) -> (B, Hl*Wl, C), the position embedding.
+            position: position embedding, (level, valid_B2, shape, dtype) -> (B, Hl*Wl, C).
         """
         paddings, positions, valid = [], [], []
         dtype = torch.promote_types(maps[0].dtype, torch.float32)
         for level, features in enumerate(maps):
-            # Nearest neighbour, as every published Deformable-DETR does: decides which cells are image.
-            padding = F.interpolate(padding_BHW[:, None].to(dtype), size=features.shape[-2:])[:, 0] > 0.5
+            # Nearest neighbour decides which cells are image, as in the published code.
+            padding = (
+                F.interpolate(padding_BHW[:, None].to(dtype), size=features.shape[-2:])[:, 0] > 0.5
+            )
             valid_B2 = torch.stack([(~padding[:, 0]).sum(1), (~padding[:, :, 0]).sum(1)], 1)
             paddings.append(padding.flatten(1))
             positions.append(position(level, valid_B2, tuple(features.shape[-2:]), dtype))
@@ -101,7 +108,8 @@ class FeaturePyramid:
             x_BW = (torch.arange(width, device=valid_B2.device) + 0.5) / valid_B2[:, :1]
             y_BH = (torch.arange(height, device=valid_B2.device) + 0.5) / valid_B2[:, 1:]
             grid = torch.stack(
-                [x_BW[:, None, :].expand(-1, height, -1), y_BH[:, :, None].expand(-1, -1, width)], -1
+                [x_BW[:, None, :].expand(-1, height, -1), y_BH[:, :, None].expand(-1, -1, width)],
+                -1,
             )
             centers.append(grid.flatten(1, 2))
         return torch.cat(centers, 1)
@@ -125,7 +133,9 @@ class Targets:
     num_boxes: Tensor
 
     @classmethod
-    def from_instances(cls, instances: Sequence[Instances], dtype=torch.float32) -> Targets:
+    def from_instances(
+        cls, instances: Sequence[Instances], dtype: torch.dtype = torch.float32
+    ) -> Targets:
         """Collect ``gt_boxes`` and ``gt_classes`` of detectron2 Instances, one per image."""
         boxes = []
         for image in instances:

@@ -89,9 +89,7 @@ def test_score_is_the_weighted_sum():
 
 def test_nothing_to_match_and_fewer_queries_than_k():
     assigner = ReleasedTopKAssigner(k=6, positive_fraction=1.0)
-    targets = Targets(
-        torch.tensor([0, 1]), torch.rand(2, 4) * 0.4 + 0.2, (0, 2), torch.tensor(2.0)
-    )
+    targets = Targets(torch.tensor([0, 1]), torch.rand(2, 4) * 0.4 + 0.2, (0, 2), torch.tensor(2.0))
     found = assigner(LayerPredictions(torch.zeros(2, 3, 2), torch.rand(2, 3, 4)), targets)
     assert set(found.image_P.tolist()) <= {1}
     assert found.normalizer == 2

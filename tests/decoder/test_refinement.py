@@ -22,6 +22,8 @@ def test_values(r):
 def test_only_look_forward_twice_teaches_the_layer_before():
     delta = torch.randn(2, 3, 4, requires_grad=True)
     reference = torch.rand(2, 3, 4)
-    detached, twice = (rule(delta, reference) for rule in (DetachedRefinement(), LookForwardTwice()))
+    detached, twice = (
+        rule(delta, reference) for rule in (DetachedRefinement(), LookForwardTwice())
+    )
     assert not detached.attention.requires_grad and not detached.prediction.requires_grad
     assert not twice.attention.requires_grad and twice.prediction.requires_grad

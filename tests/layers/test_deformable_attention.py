@@ -14,7 +14,9 @@ def pyramid(images=2, channels=8, sizes=((16, 24), (9, 13))):
     maps = [torch.randn(images, channels, *shape).double() for shape in SHAPES]
     mask = padding_mask(list(sizes[:images]), torch.zeros(images, 3, 16, 24))
     return FeaturePyramid.from_maps(
-        maps, mask, lambda _, valid, shape, dtype: torch.zeros(len(valid), shape[0] * shape[1], channels)
+        maps,
+        mask,
+        lambda _, valid, shape, dtype: torch.zeros(len(valid), shape[0] * shape[1], channels),
     )
 
 

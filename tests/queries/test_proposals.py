@@ -22,7 +22,9 @@ def test_anchor_sits_on_its_cell_and_doubles_with_the_level():
     # second image: 16 of 32 pixels wide, so 4 of 8 cells; the first centre is at 1 / 8
     torch.testing.assert_close(anchors[1, 0, :1], torch.tensor([1 / 8]))
     assert valid[0].all()
-    assert valid[1, :64].view(8, 8).nonzero().tolist() == [[y, x] for y in range(5) for x in range(4)]
+    assert valid[1, :64].view(8, 8).nonzero().tolist() == [
+        [y, x] for y in range(5) for x in range(4)
+    ]
 
 
 def test_tokens_without_anchor_are_all_image_and_have_one_score():

@@ -4,7 +4,7 @@ from detectron2.config import LazyCall as L
 from detectron2.modeling.backbone import BasicStem, ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock
 
-# torchvision's ResNet-50 (stride in the 3x3 convolution): stem and first stage frozen, C3 to C5 used.
+# torchvision's ResNet-50 (stride in the 3x3 convolution); stem and first stage are frozen.
 resnet50 = L(ResNet)(
     stem=L(BasicStem)(in_channels=3, out_channels=64, norm="FrozenBN"),
     stages=L(ResNet.make_default_stages)(depth=50, stride_in_1x1=False, norm="FrozenBN"),
@@ -20,7 +20,7 @@ imagenet_std = [58.395, 57.12, 57.375]
 
 
 def small_resnet(widths, num_blocks=2, norm="BN"):
-    """A ResNet of basic blocks for training from scratch: ``widths`` are the channels of res2, res3, ..."""
+    """A ResNet of basic blocks, trained from scratch; ``widths``: channels of res2, res3, ..."""
     stages = []
     for index, width in enumerate(widths):
         stages.append(

@@ -39,8 +39,10 @@ class FocalCost(MatchCost):
         super().__init__(weight)
         self.alpha, self.gamma = alpha, gamma
 
-    def __call__(self, logits_NK, boxes_N4, labels_G, boxes_G4):  # noqa: ARG002
-        # Only the columns of the objects' classes are needed; 1e-8 is the published guard of the logarithm.
+    def __call__(  # noqa: ARG002
+        self, logits_NK: Tensor, boxes_N4: Tensor, labels_G: Tensor, boxes_G4: Tensor
+    ) -> Tensor:
+        # Only the columns of the objects' classes are needed; 1e-8 is the published guard of log.
         p = logits_NK[:, labels_G].sigmoid()
         positive = self.alpha * (1 - p) ** self.gamma * -(p + 1e-8).log()
         negative = (1 - self.alpha) * p**self.gamma * -(1 - p + 1e-8).log()
@@ -51,7 +53,9 @@ class FocalCost(MatchCost):
 class L1Cost(MatchCost):
     """Sum of the absolute differences of (cx, cy, w, h)."""
 
-    def __call__(self, logits_NK, boxes_N4, labels_G, boxes_G4):  # noqa: ARG002
+    def __call__(  # noqa: ARG002
+        self, logits_NK: Tensor, boxes_N4: Tensor, labels_G: Tensor, boxes_G4: Tensor
+    ) -> Tensor:
         return torch.cdist(boxes_N4, boxes_G4, p=1)
 
 
@@ -59,7 +63,9 @@ class L1Cost(MatchCost):
 class GIoUCost(MatchCost):
     """Minus the generalised IoU, in [-1, 1]."""
 
-    def __call__(self, logits_NK, boxes_N4, labels_G, boxes_G4):  # noqa: ARG002
+    def __call__(  # noqa: ARG002
+        self, logits_NK: Tensor, boxes_N4: Tensor, labels_G: Tensor, boxes_G4: Tensor
+    ) -> Tensor:
         predicted = box_convert(boxes_N4, "cxcywh", "xyxy")
         return -generalized_box_iou(predicted, box_convert(boxes_G4, "cxcywh", "xyxy"))
 
@@ -76,7 +82,8 @@ class MatchCosts:
         self, logits_NK: Tensor, boxes_N4: Tensor, labels_G: Tensor, boxes_G4: Tensor
     ) -> Tensor:
         """Price (N, G) within one image."""
-        return sum(
+        prices = [
             cost.weight * cost(logits_NK, boxes_N4, labels_G, boxes_G4)
             for cost in self.costs.values()
-        )
+        ]
+        return torch.stack(prices).sum(0)

@@ -10,7 +10,7 @@ from ..heads import PredictionHeads
 from ..layers import reset_transformer_parameters
 from ..structures import DecoderStates, FeaturePyramid, Queries
 from .layers import DecoderLayer
-from .refine import Refinement, References
+from .refine import References, Refinement
 
 
 class Decoder(nn.Module):

@@ -62,7 +62,7 @@ def prepare_dataset(cfg: DictConfig) -> None:
     names = dataset_names(cfg)
     classes = MetadataCatalog.get(names[0]).get("thing_classes") if names else None
     if classes is not None:
-        pass
+        section.num_classes = len(classes)
         section.class_names = [str(name) for name in classes]
 
 

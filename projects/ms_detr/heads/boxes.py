@@ -1,4 +1,4 @@
-"""Boxes as logits: every published Deformable-DETR predicts a shift of the reference in logit space."""
+"""Boxes as logits: heads predict a shift of the reference in logit space."""
 
 import torch
 from torch import Tensor

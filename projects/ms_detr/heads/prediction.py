@@ -10,7 +10,7 @@ from .boxes import apply_delta
 
 
 def class_head(embed_dim: int, num_classes: int, prior_probability: float = 0.01) -> nn.Linear:
-    """Linear classifier whose initial scores are all ``prior_probability`` (RetinaNet, section 4.1)."""
+    """Linear classifier; its initial scores are all ``prior_probability`` (RetinaNet, 4.1)."""
     head = nn.Linear(embed_dim, num_classes)
     nn.init.constant_(head.bias, -math.log((1 - prior_probability) / prior_probability))
     return head

@@ -22,7 +22,9 @@ class MultiScaleDeformableAttention(nn.Module):
         num_points: points per head and level.
     """
 
-    def __init__(self, embed_dim: int, num_heads: int = 8, num_levels: int = 4, num_points: int = 4):
+    def __init__(
+        self, embed_dim: int, num_heads: int = 8, num_levels: int = 4, num_points: int = 4
+    ):
         super().__init__()
         if embed_dim % num_heads:
             raise ValueError(f"embed_dim {embed_dim} is not divisible by num_heads {num_heads}")
@@ -63,8 +65,8 @@ class MultiScaleDeformableAttention(nn.Module):
         """
         if len(memory.shapes) != self.num_levels:
             raise ValueError(
-                f"attention was built for {self.num_levels} levels, the pyramid has {len(memory.shapes)}: "
-                f"{memory.shapes}; make num_levels of neck, encoder and decoder equal"
+                f"attention was built for {self.num_levels} levels, the pyramid has "
+                f"{len(memory.shapes)}: {memory.shapes}; make num_levels of neck, encoder and decoder equal"
             )
         images, num_queries, _ = query_BNC.shape
         samples = (self.num_heads, self.num_levels, self.num_points)
@@ -72,8 +74,9 @@ class MultiScaleDeformableAttention(nn.Module):
         value = value.view(images, value.shape[1], self.num_heads, -1)
         offsets = self.sampling_offsets(query_BNC).view(images, num_queries, *samples, 2)
         weights = self.attention_weights(query_BNC).view(images, num_queries, self.num_heads, -1)
-        weights = weights.softmax(-1).view(images, num_queries, *samples)
-        locations = self._locations(reference_BNr, offsets.to(reference_BNr.dtype), memory)
+        # Places and weights stay at least in float32 where features are of half precision.
+        weights = weights.to(memory.dtype).softmax(-1).view(images, num_queries, *samples)
+        locations = self._locations(reference_BNr, offsets.to(memory.dtype), memory)
         return self.output_proj(ms_deform_attn(value, memory.shapes, locations, weights))
 
     def _locations(self, reference_BNr: Tensor, offsets: Tensor, memory: FeaturePyramid) -> Tensor:

@@ -62,4 +62,6 @@ class SinePosition(nn.Module):
         cells = torch.arange(1, length + 1, device=valid_B1.device)
         # Cells on padding repeat the last coordinate: finite, and never attended to.
         position = torch.minimum(cells, valid_B1).to(dtype) - 0.5
-        return sine_features(position / (valid_B1.to(dtype) + 1e-6), self.num_features, self.temperature)
+        return sine_features(
+            position / (valid_B1.to(dtype) + 1e-6), self.num_features, self.temperature
+        )

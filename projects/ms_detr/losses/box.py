@@ -40,6 +40,6 @@ class GIoULoss(LossTerm):
             box_convert(boxes, "cxcywh", "xyxy")
             for boxes in paired_boxes(predictions, targets, assignment)
         )
-        # True boxes have an area (the data checks see to it), so no guard of the division is needed.
+        # True boxes have an area (the data checks see to it): the division needs no guard.
         loss = generalized_box_iou_loss(predicted, true, reduction="sum", eps=0.0)
         return loss / assignment.normalizer

@@ -45,7 +45,7 @@ class EncoderProposals(nn.Module):
         )
 
     def anchors(self, memory: FeaturePyramid) -> tuple[Tensor, Tensor]:
-        """Anchors (B, S, 4), and (B, S) which of them may propose: on image, all in (0.01, 0.99)."""
+        """Anchors (B, S, 4), and (B, S) which may propose: on image, all of it in (0.01, 0.99)."""
         centers_BS2 = memory.centers_BS2()
         sizes = [
             centers_BS2.new_full((h * w, 2), self.anchor_size * 2**level)

@@ -44,7 +44,9 @@ class TwoStageQueries(QueryInitializer):
     def forward(self, memory: FeaturePyramid) -> tuple[Queries, Proposals]:
         proposals = self.proposals(memory)
         # A token without an anchor comes last, and only when there is nothing else.
-        ranking_BS = proposals.logits_BSK[..., 0].detach().masked_fill(~proposals.valid_BS, -float("inf"))
+        ranking_BS = (
+            proposals.logits_BSK[..., 0].detach().masked_fill(~proposals.valid_BS, -float("inf"))
+        )
         top_BN = ranking_BS.topk(min(self.num_queries, ranking_BS.shape[1]))[1]
         reference = proposals.boxes_BS4.detach().gather(1, top_BN[..., None].expand(-1, -1, 4))
         features = sine_features(reference, self.embed_dim // 2, self.temperature).flatten(-2)

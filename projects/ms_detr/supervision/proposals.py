@@ -20,7 +20,7 @@ class ProposalSupervision(Supervision):
         proposals = outputs.proposals
         if proposals is None:
             raise ValueError(
-                "a ProposalSupervision needs two-stage queries, but these queries make no proposals; "
+                "a ProposalSupervision needs two-stage queries, but these make no proposals; "
                 "use TwoStageQueries or delete the supervision from model.supervisions"
             )
         objects = targets.as_objectness()

@@ -1,0 +1,115 @@
+#!/usr/bin/env python
+"""The whole road on generated data: make scenes, train, evaluate, draw.
+
+    python tools/demo.py --output output/demo
+    python tools/demo.py --compare --output output/demo_compare
+
+The first trains the small MS-DETR of ``configs/demo/shapes.py``.  With ``--compare`` the same model
+is trained with and without its one-to-many supervision, everything else equal, for several seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ms_detr.data import DatasetError, generate_shapes
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CONFIG = REPOSITORY / "configs" / "demo" / "shapes.py"
+MAKER = {"num_train": 3000, "num_val": 300, "image_size": 128, "seed": 0}
+ARMS = {
+    "one-to-one and one-to-many (MS-DETR)": [],
+    "one-to-one alone": ["~model.supervisions.mixed"],
+}
+
+
+def call(script: str, *arguments: object) -> None:
+    """Run a script of this repository and stop if it fails."""
+    command = [sys.executable, str(REPOSITORY / script), *map(str, arguments)]
+    status = subprocess.run(command, check=False).returncode
+    if status:
+        sys.exit(status)
+
+
+def train(output: Path, data: Path, overrides: list[str]) -> dict[str, float]:
+    """Train into ``output`` with train_net.py; return the final metrics of boxes."""
+    paths = [f"train.output_dir={output}", f"dataset.root={data}"]
+    call("train_net.py", "--config-file", CONFIG, "--num-gpus", 0, *paths, *overrides)
+    return json.loads((output / "results.json").read_text())["metrics"]["bbox"]
+
+
+def demo(output: Path, data: Path, overrides: list[str]) -> None:
+    """Train once, then draw."""
+    started = time.monotonic()
+    metrics = train(output, data, overrides)
+    call("tools/visualize.py", "--config-file", output / "config.yaml", "--output", output)
+    print(f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes. Validation images, boxes:\n")
+    names = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
+    print("  ".join(f"{name:>6}" for name in names))
+    print("  ".join(f"{cell(metrics.get(name)):>6}" for name in names))
+    print(f"\nMetrics     {output / 'metrics.json'}  (TensorBoard: tensorboard --logdir {output})")
+    print(f"Detections  {output / 'detections.png'}")
+    print(f"Curves      {output / 'curves.png'}")
+
+
+def compare(output: Path, data: Path, overrides: list[str], seeds: int) -> None:
+    """Train both arms for every seed, and print one row an arm."""
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in ARMS}
+    for seed in range(seeds):
+        for arm, (name, edits) in enumerate(ARMS.items()):
+            folder = output / f"arm{arm}_seed{seed}"
+            found = train(folder, data, [f"train.seed={seed}", *edits, *overrides])
+            rows[name].append(found)
+    width = max(map(len, rows))
+    lines = [f"{'':{width}}  {'AP':>12}  {'AP50':>12}  AP of each seed"]
+    for name, found in rows.items():
+        cells = [spread([metrics[key] for metrics in found]) for key in ("AP", "AP50")]
+        each = " ".join(cell(metrics["AP"]) for metrics in found)
+        lines.append(f"{name:{width}}  {cells[0]:>12}  {cells[1]:>12}  {each}")
+    (output / "comparison.json").write_text(json.dumps(rows, indent=2))
+    print(f"\nMean and deviation over {seeds} seeds, same iterations, same data:\n")
+    print("\n".join(lines))
+    print(f"\nAll numbers: {output / 'comparison.json'}")
+
+
+def cell(value: float | None) -> str:
+    """A metric as text; one that is not defined (no such object) is a dash."""
+    return "-" if value is None else f"{value:.1f}"
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.1f} +- {deviation:.1f}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder for all")
+    parser.add_argument("--data", type=Path, help="folder for the scenes (default: OUTPUT/data)")
+    parser.add_argument("--compare", action="store_true", help="both supervisions against one")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each arm with --compare")
+    parser.add_argument("opts", nargs="*", help="overrides for train_net.py, key=value")
+    args = parser.parse_args(arguments)
+    data = args.data or args.output / "data"
+    try:
+        generate_shapes(data, **MAKER)
+    except DatasetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if args.compare:
+        compare(args.output, data, args.opts, args.seeds)
+    else:
+        demo(args.output, data, args.opts)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+#!/usr/bin/env python
+"""Draws what a trained model sees: ground truth beside predictions, and the curves of its training.
+
+    python tools/visualize.py --config-file output/demo/config.yaml --output output/demo
+
+The weights are those of ``train.init_checkpoint`` if it is overridden behind the options, else the
+last checkpoint of ``train.output_dir``.  Overrides are those of ``train_net.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import instantiate
+from detectron2.data import MetadataCatalog
+from detectron2.data import detection_utils as utils
+
+from ms_detr.config import load_config
+from ms_detr.engine import resolve_device
+from ms_detr.visualization import Comparison, save_comparison_grid, save_training_curves
+
+
+def compare(cfg, num_images: int) -> tuple[list[Comparison], list[str]]:
+    """Predictions for evenly chosen images of ``dataloader.test``, and the names of the classes."""
+    device = resolve_device(cfg.train.device)
+    model = instantiate(cfg.model).to(device).eval()
+    checkpointer = DetectionCheckpointer(model, cfg.train.output_dir)
+    path = cfg.train.init_checkpoint
+    if checkpointer.has_checkpoint():
+        path = checkpointer.get_checkpoint_file()
+    checkpointer.load(path)
+    mapper = instantiate(cfg.dataloader.test.mapper)
+    dicts = instantiate(cfg.dataloader.test.dataset)
+    names = instantiate(cfg.dataloader.test.dataset.names)
+    step = max(1, len(dicts) // num_images)
+    items = []
+    for record in dicts[: step * num_images : step]:
+        with torch.no_grad():
+            (result,) = model([mapper(record)])
+        image = utils.read_image(record["file_name"], format="RGB")
+        title = Path(record["file_name"]).name
+        items.append(Comparison(image, record["annotations"], result["instances"], title))
+    return items, MetadataCatalog.get(names).thing_classes
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config-file", required=True, help="config.yaml of a run, or a config")
+    parser.add_argument("--output", required=True, help="folder for the pictures")
+    parser.add_argument("--num-images", type=int, default=12, help="images to draw")
+    parser.add_argument("--score-threshold", type=float, default=0.4, help="lowest score drawn")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="overrides, key=value")
+    args = parser.parse_args(arguments)
+    try:
+        cfg = load_config(args.config_file, args.opts)
+        items, class_names = compare(cfg, args.num_images)
+        output = Path(args.output)
+        print(
+            save_comparison_grid(
+                output / "detections.png", items, class_names, args.score_threshold
+            )
+        )
+        metrics = Path(cfg.train.output_dir) / "metrics.json"
+        if metrics.is_file():
+            print(save_training_curves(metrics, output / "curves.png"))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,8 +15,7 @@ The schedule is relative: with another ``train.max_iter`` the drop moves in prop
 import math
 
 from detectron2.config import LazyCall as L
-from detectron2.solver import WarmupParamScheduler
-from fvcore.common.param_scheduler import CosineParamScheduler, MultiStepParamScheduler
+from fvcore.common.param_scheduler import MultiStepParamScheduler
 
 
 def iterations(epochs, images=118287, batch=16):
@@ -37,10 +36,3 @@ lr_multiplier_12ep = multistep(12, 11)
 lr_multiplier_24ep = multistep(24, 20)
 lr_multiplier_36ep = multistep(36, 30)
 lr_multiplier_50ep = multistep(50, 40)
-
-# For small models trained from scratch, of any length: warm up, then fall along a cosine.
-from_scratch = L(WarmupParamScheduler)(
-    scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.01),
-    warmup_factor=0.01,
-    warmup_length=0.05,
-)

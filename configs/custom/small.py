@@ -9,8 +9,7 @@ from detectron2.config import LazyCall as L
 from ms_detr.data import count_classes
 
 from ..common.data.custom import dataloader, dataset
-from ..common.optim import AdamW as optimizer
-from ..common.schedule import from_scratch as lr_multiplier
+from ..common.from_scratch import lr_multiplier, optimizer
 from ..common.train import train
 from ..models.ms_detr_small import model
 
@@ -27,7 +26,5 @@ dataloader.test.num_workers = 2
 train.max_iter = 600
 train.eval_period = 300
 train.checkpointer.period = 300
+train.clip_grad.max_norm = 5.0
 train.output_dir = "output/custom"
-
-optimizer.lr = 5e-4
-optimizer.params.lr_multipliers.backbone = 1.0

@@ -75,7 +75,7 @@ class FeaturePyramid:
             )
             valid_B2 = torch.stack([(~padding[:, 0]).sum(1), (~padding[:, :, 0]).sum(1)], 1)
             paddings.append(padding.flatten(1))
-            positions.append(position(level, valid_B2, tuple(features.shape[-2:]), dtype))
+            positions.append(position(level, valid_B2, (features.shape[2], features.shape[3]), dtype))
             valid.append(valid_B2)
         return cls(
             tokens_BSC=torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1),

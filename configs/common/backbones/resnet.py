@@ -37,6 +37,6 @@ def small_resnet(widths, num_blocks=2, norm="BN"):
     return L(ResNet)(
         stem=L(BasicStem)(in_channels=3, out_channels=widths[0], norm=norm),
         stages=stages,
-        out_features=names[1:],
+        out_features=names,
         freeze_at=0,
     )

@@ -39,7 +39,7 @@ class FocalCost(MatchCost):
         super().__init__(weight)
         self.alpha, self.gamma = alpha, gamma
 
-    def __call__(  # noqa: ARG002
+    def __call__(
         self, logits_NK: Tensor, boxes_N4: Tensor, labels_G: Tensor, boxes_G4: Tensor
     ) -> Tensor:
         # Only the columns of the objects' classes are needed; 1e-8 is the published guard of log.
@@ -53,7 +53,7 @@ class FocalCost(MatchCost):
 class L1Cost(MatchCost):
     """Sum of the absolute differences of (cx, cy, w, h)."""
 
-    def __call__(  # noqa: ARG002
+    def __call__(
         self, logits_NK: Tensor, boxes_N4: Tensor, labels_G: Tensor, boxes_G4: Tensor
     ) -> Tensor:
         return torch.cdist(boxes_N4, boxes_G4, p=1)
@@ -63,7 +63,7 @@ class L1Cost(MatchCost):
 class GIoUCost(MatchCost):
     """Minus the generalised IoU, in [-1, 1]."""
 
-    def __call__(  # noqa: ARG002
+    def __call__(
         self, logits_NK: Tensor, boxes_N4: Tensor, labels_G: Tensor, boxes_G4: Tensor
     ) -> Tensor:
         predicted = box_convert(boxes_N4, "cxcywh", "xyxy")

@@ -22,7 +22,7 @@ SUPERSAMPLING = 4
 
 _EMPTY_SCENES = 0.1  # share of scenes without an object
 _MAX_OBJECTS = 6
-_SIZE_RANGE = (10 / 128, 80 / 128)  # longer side of a shape before rotation, share of the image
+_SIZE_RANGE = (14 / 128, 84 / 128)  # longer side of a shape before rotation, share of the image
 _MIN_ASPECT = 0.6
 _RING_HOLE = 0.55  # radius of the hole as a share of the ring's own radius
 _MIN_VISIBLE_SHARE = 0.4  # of the whole shape, also when the image border cuts it

@@ -25,7 +25,7 @@ __all__ = ["SHAPE_CATEGORY_IDS", "ShapesDataset", "generate_shapes", "polygons_o
 logger = logging.getLogger(__name__)
 
 SHAPE_CATEGORY_IDS = (1, 2, 3, 5, 8)  # with gaps, so that the id map is exercised
-_GENERATOR = "ms_detr.data.shapes 1"  # raise the number when scenes change
+_GENERATOR = "ms_detr.data.shapes 2"  # raise the number when scenes change
 _MIN_IMAGE_SIZE = 64
 
 

@@ -32,7 +32,7 @@ class Refinement:
 class FixedReference(Refinement):
     """No refinement: every layer predicts relative to the initial reference."""
 
-    def __call__(self, delta_BN4: Tensor, reference_BNr: Tensor) -> References:  # noqa: ARG002
+    def __call__(self, delta_BN4: Tensor, reference_BNr: Tensor) -> References:
         return References(reference_BNr, reference_BNr)
 
 

@@ -66,7 +66,8 @@ class MultiScaleDeformableAttention(nn.Module):
         if len(memory.shapes) != self.num_levels:
             raise ValueError(
                 f"attention was built for {self.num_levels} levels, the pyramid has "
-                f"{len(memory.shapes)}: {memory.shapes}; make num_levels of neck, encoder and decoder equal"
+                f"{len(memory.shapes)}: {memory.shapes}; make num_levels of neck, encoder and "
+                "decoder equal"
             )
         images, num_queries, _ = query_BNC.shape
         samples = (self.num_heads, self.num_levels, self.num_points)

@@ -68,7 +68,7 @@ class Supervision(nn.Module):
 class Unchanged(nn.Module):
     """The branch that does nothing."""
 
-    def forward(self, states_BNC: Tensor, layer: int) -> Tensor:  # noqa: ARG002
+    def forward(self, states_BNC: Tensor, layer: int) -> Tensor:
         return states_BNC
 
 

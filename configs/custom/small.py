@@ -26,5 +26,5 @@ dataloader.test.num_workers = 2
 train.max_iter = 600
 train.eval_period = 300
 train.checkpointer.period = 300
-train.clip_grad.max_norm = 5.0
+train.clip_grad.max_norm = 1.0
 train.output_dir = "output/custom"

@@ -7,9 +7,9 @@ from ..models.ms_detr_small import model
 
 model.heads.num_classes = 5
 
-train.max_iter = 1350
-train.eval_period = 450
-train.checkpointer.period = 450
-train.clip_grad.max_norm = 5.0
+train.max_iter = 1650
+train.eval_period = 550
+train.checkpointer.period = 550
+train.clip_grad.max_norm = 1.0
 train.output_dir = "output/demo"
 train.seed = 0

@@ -66,22 +66,22 @@ class FeaturePyramid:
             padding_BHW: padding of the images, see :func:`padding_mask`.
             position: position embedding, (level, valid_B2, shape, dtype) -> (B, Hl*Wl, C).
         """
-        paddings, positions, valid = [], [], []
+        shapes = tuple((m.shape[2], m.shape[3]) for m in maps)
         dtype = torch.promote_types(maps[0].dtype, torch.float32)
-        for level, features in enumerate(maps):
+        full = padding_BHW[:, None].to(dtype)
+        paddings, positions, valid = [], [], []
+        for level, shape in enumerate(shapes):
             # Nearest neighbour decides which cells are image, as in the published code.
-            padding = (
-                F.interpolate(padding_BHW[:, None].to(dtype), size=features.shape[-2:])[:, 0] > 0.5
-            )
+            padding = F.interpolate(full, size=shape)[:, 0] > 0.5
             valid_B2 = torch.stack([(~padding[:, 0]).sum(1), (~padding[:, :, 0]).sum(1)], 1)
             paddings.append(padding.flatten(1))
-            positions.append(position(level, valid_B2, (features.shape[2], features.shape[3]), dtype))
+            positions.append(position(level, valid_B2, shape, dtype))
             valid.append(valid_B2)
         return cls(
             tokens_BSC=torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1),
             pos_BSC=torch.cat(positions, 1),
             padding_BS=torch.cat(paddings, 1),
-            shapes=tuple((m.shape[2], m.shape[3]) for m in maps),
+            shapes=shapes,
             valid_BL2=torch.stack(valid, 1),
         )
 

@@ -168,7 +168,7 @@ setup(
     package_dir={"": "projects"},
     packages=find_packages("projects", include=["ms_detr", "ms_detr.*"]),
     # 3.9 is the oldest Python for which torch 2.4 was released; 3.11 is the one that is tested.
-    python_requires=">=3.9",
+    python_requires=">=3.10",
     # detectron2 is needed too, but no registry has it: tools/install_detectron2.py brings it.
     install_requires=[
         "torch>=2.4",

@@ -33,8 +33,8 @@ class MSDETR(nn.Module):
         decoder: queries and memory to query states of all layers.
         heads: query states to class logits and boxes.
         postprocess: predictions to detections.
-        supervisions: what teaches the detector; unused at inference.
         pixel_mean, pixel_std: of the three channels, in the order of the input format.
+        supervisions: what teaches the detector; unused at inference, where it may be None.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class MSDETR(nn.Module):
         decoder: Decoder,
         heads: PredictionHeads,
         postprocess: Postprocess,
-        supervisions: SupervisionSet,
         pixel_mean: list[float],
         pixel_std: list[float],
+        supervisions: SupervisionSet | None = None,
     ):
         super().__init__()
         offered = {name: spec.channels for name, spec in backbone.output_shape().items()}
@@ -96,6 +96,11 @@ class MSDETR(nn.Module):
         images = self.preprocess(batched_inputs)
         states, proposals = self.detect(images.tensor, images.image_sizes)
         if self.training:
+            if self.supervisions is None:
+                raise ValueError(
+                    "this detector has nothing that teaches it; give model.supervisions, or call "
+                    "eval() first"
+                )
             instances = [item["instances"].to(self.device) for item in batched_inputs]
             targets = Targets.from_instances(instances, states.references[0].dtype)
             return self.supervisions(TrainingOutputs(states, proposals, self.heads), targets)

@@ -200,6 +200,9 @@ class DecoderStates:
     references: tuple[Tensor, ...]
 
 
+TAPS = ("output", "internal")
+
+
 @dataclass(frozen=True)
 class LayerPredictions:
     """Class logits (B, N, K) and boxes (B, N, 4) of one layer."""

@@ -101,8 +101,13 @@ def test_non_finite_predictions_are_an_error():
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("k", 0), ("alpha", 1.5), ("positive_fraction", 0.0)]
+    ("option", "value"),
+    [("k", 0), ("k", 2.5), ("threshold", -0.1), ("alpha", 1.5), ("positive_fraction", 0.0)],
 )
 def test_meaningless_settings_are_refused(option, value):
     with pytest.raises(ValueError, match=f"{option} must be .*, got {value}"):
         ReleasedTopKAssigner(**{option: value})
+
+
+def test_few_queries_still_teach_an_object():
+    assert Scored([[0.9, 0.5, 0.1]]).pairs()[0] == [(0, 0)]

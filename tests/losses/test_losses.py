@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from ms_detr.assigners import GIoUCost
 from ms_detr.losses import FocalLoss, GIoULoss, L1Loss, LossTerms
 from ms_detr.structures import Assignment, LayerPredictions, Targets
 
@@ -79,3 +80,11 @@ def test_a_box_of_no_size_has_a_finite_loss(targets):
 def test_terms_need_a_term():
     with pytest.raises(ValueError, match="at least one term"):
         LossTerms()
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_weights_are_finite_and_not_negative(weight):
+    with pytest.raises(ValueError, match="weight of L1Loss must be at least 0"):
+        L1Loss(weight)
+    with pytest.raises(ValueError, match="weight of GIoUCost must be at least 0"):
+        GIoUCost(weight)

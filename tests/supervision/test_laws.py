@@ -81,7 +81,7 @@ def test_inference_needs_no_supervision_and_computes_none():
     with torch.no_grad():
         with_set = model(BATCH)
         ours = list(called)
-        del model.supervisions
+        model.supervisions = None
         without = model(BATCH)
     # two layers: one refinement between them, then the predictions of the last layer
     heads = model.heads
@@ -89,6 +89,15 @@ def test_inference_needs_no_supervision_and_computes_none():
     for a, b in zip(with_set, without):
         assert torch.equal(a["instances"].scores, b["instances"].scores)
         assert torch.equal(a["instances"].pred_boxes.tensor, b["instances"].pred_boxes.tensor)
+
+
+def test_a_detector_without_supervisions_detects_but_does_not_train():
+    node = shrink(load("models/ms_detr.py").model)
+    del node.supervisions
+    model = instantiate(node)
+    assert len(model.eval()(BATCH)) == 2
+    with pytest.raises(ValueError, match="nothing that teaches it; give model.supervisions"):
+        model.train()(BATCH)
 
 
 def test_primary_predictions_do_not_depend_on_the_set():
@@ -150,7 +159,7 @@ def test_wrong_combinations_are_named():
     }
     with pytest.raises(ValueError, match="needs two-stage queries"):
         ProposalSupervision(**parts)(outputs, targets)
-    with pytest.raises(ValueError, match="reads tap 'middle', the decoder has"):
-        Supervision(tap="middle", **parts)(outputs, targets)
+    with pytest.raises(ValueError, match="reads tap output or internal, not 'middle'"):
+        Supervision(tap="middle", **parts)
     with pytest.raises(ValueError, match="at least one supervision"):
         SupervisionSet()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou
@@ -17,6 +19,10 @@ class MatchCost:
     """
 
     def __init__(self, weight: float):
+        if not 0 <= weight < math.inf:
+            raise ValueError(
+                f"the weight of {type(self).__name__} must be at least 0, got {weight}"
+            )
         self.weight = weight
 
     def __call__(

@@ -28,7 +28,8 @@ class ReleasedTopKAssigner(Assigner):
         k: most queries of an object.
         threshold: lowest score of a positive query, in [0, 1].
         alpha: weight of the class probability in the score, in [0, 1].
-        positive_fraction: most positive queries, as a share of the queries, in (0, 1].
+        positive_fraction: most positive queries, as a share of the queries, in (0, 1]; at least
+            one query may always be positive.
     """
 
     def __init__(
@@ -39,10 +40,11 @@ class ReleasedTopKAssigner(Assigner):
         alpha: float = 0.3,
         positive_fraction: float = 0.25,
     ):
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha must be in [0, 1], got {alpha}")
+        if not isinstance(k, int) or k < 1:
+            raise ValueError(f"k must be a whole number of at least 1, got {k}")
+        for name, value in (("threshold", threshold), ("alpha", alpha)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {value}")
         if not 0 < positive_fraction <= 1:
             raise ValueError(f"positive_fraction must be in (0, 1], got {positive_fraction}")
         self.k, self.threshold, self.alpha = k, threshold, alpha
@@ -79,8 +81,9 @@ class ReleasedTopKAssigner(Assigner):
     def _positives_per_object(self, score_GN: Tensor) -> Tensor:
         best_score_N, favourite_N = first_max(score_GN)
         positive_N = best_score_N >= self.threshold
+        # Of exactly equal queries topk takes the one that the published code takes (on a CPU).
         positive_N[score_GN.topk(1, dim=1)[1]] = True
-        limit = int(self.positive_fraction * len(positive_N))
+        limit = max(1, int(self.positive_fraction * len(positive_N)))
         positive_N &= ranks(best_score_N.masked_fill(~positive_N, -1.0)[None])[0] < limit
         return torch.bincount(favourite_N, positive_N.to(score_GN.dtype), len(score_GN))
 

@@ -2,14 +2,13 @@
 
 from .decoder import Decoder
 from .layers import CrossSelfLayer, DecoderLayer, SelfCrossLayer
-from .refine import DetachedRefinement, FixedReference, LookForwardTwice, Refinement
+from .refine import DetachedRefinement, LookForwardTwice, Refinement
 
 __all__ = [
     "CrossSelfLayer",
     "Decoder",
     "DecoderLayer",
     "DetachedRefinement",
-    "FixedReference",
     "LookForwardTwice",
     "Refinement",
     "SelfCrossLayer",

@@ -29,13 +29,6 @@ class Refinement:
         raise NotImplementedError
 
 
-class FixedReference(Refinement):
-    """No refinement: every layer predicts relative to the initial reference."""
-
-    def __call__(self, delta_BN4: Tensor, reference_BNr: Tensor) -> References:
-        return References(reference_BNr, reference_BNr)
-
-
 class DetachedRefinement(Refinement):
     """Iterative box refinement of Deformable DETR (A.4.2): no gradient flows between layers."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from torch import Tensor
@@ -17,6 +18,10 @@ class LossTerm:
     """
 
     def __init__(self, weight: float):
+        if not 0 <= weight < math.inf:
+            raise ValueError(
+                f"the weight of {type(self).__name__} must be at least 0, got {weight}"
+            )
         self.weight = weight
 
     def __call__(

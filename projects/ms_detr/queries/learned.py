@@ -18,6 +18,8 @@ class LearnedQueries(QueryInitializer):
 
     def __init__(self, *, num_queries: int = 300, embed_dim: int = 256):
         super().__init__()
+        if num_queries < 1:
+            raise ValueError(f"num_queries must be at least 1, got {num_queries}")
         self.embedding = nn.Embedding(num_queries, 2 * embed_dim)
         self.reference_points = nn.Linear(embed_dim, 2)
         nn.init.xavier_uniform_(self.reference_points.weight)

@@ -10,7 +10,14 @@ from ..assigners import Assigner
 from ..errors import NonFiniteError
 from ..heads import PredictionHeads
 from ..losses import LossTerms
-from ..structures import Assignment, DecoderStates, LayerPredictions, Proposals, Targets
+from ..structures import (
+    TAPS,
+    Assignment,
+    DecoderStates,
+    LayerPredictions,
+    Proposals,
+    Targets,
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,8 @@ class Supervision(nn.Module):
         branch: nn.Module | None = None,
     ):
         super().__init__()
+        if tap not in TAPS:
+            raise ValueError(f"a supervision reads tap {' or '.join(TAPS)}, not {tap!r}")
         self.assigner = assigner
         self.terms = terms
         self.tap = tap
@@ -52,10 +61,6 @@ class Supervision(nn.Module):
 
     def forward(self, outputs: TrainingOutputs, targets: Targets) -> dict[str, Tensor]:
         """Weighted scalar losses by "<layer>/<term>"."""
-        if self.tap not in outputs.states.taps:
-            raise ValueError(
-                f"supervision reads tap {self.tap!r}, the decoder has {sorted(outputs.states.taps)}"
-            )
         losses = {}
         for layer, states in enumerate(outputs.states.taps[self.tap]):
             reference = outputs.states.references[layer]

@@ -41,14 +41,25 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("opts", nargs="*", help="overrides for train_net.py, key=value")
     args = parser.parse_args(arguments)
+    if args.num_images < 1:
+        parser.error(f"--num-images is {args.num_images}, but must be at least 1")
+    path = args.output / "subset.json"
     try:
-        check_coco_json(args.json, args.images, check_files=False)
+        # boxes of zero size are left to the checks of the training, where a setting accepts them
+        check_coco_json(args.json, args.images, degenerate="skip", check_files=False)
+        small = subset(json.loads(args.json.read_text()), args.num_images)
+        args.output.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(small))
     except DatasetError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    args.output.mkdir(parents=True, exist_ok=True)
-    path = args.output / "subset.json"
-    path.write_text(json.dumps(subset(json.loads(args.json.read_text()), args.num_images)))
+        return 2
+    except OSError as error:
+        reason = error.strerror or error
+        print(
+            f"error: {path} cannot be written ({reason}); mend: give another --output",
+            file=sys.stderr,
+        )
+        return 2
     overrides = [f"train.output_dir={args.output}"]
     for split in ("train", "val"):
         overrides += [f"dataset.{split}_json={path}", f"dataset.{split}_images={args.images}"]

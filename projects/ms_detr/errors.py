@@ -14,7 +14,7 @@ class NonFiniteError(FloatingPointError):
 
     The code that first sees the value raises it with what it knows (a matcher knows the
     layer, the trainer knows the loss terms); :meth:`located` adds the iteration and the images
-    once the error passes through the trainer.
+    once the error passes through the trainer, and the text then says what can be done.
 
     Args:
         message: what was not finite.
@@ -33,6 +33,7 @@ class NonFiniteError(FloatingPointError):
         self.message = message
         self.terms = dict(terms or {})
         self.parameters = tuple(parameters)
+        self.while_matching = False
         self.iteration: int | None = None
         self.images: tuple[str, ...] = ()
 
@@ -44,11 +45,17 @@ class NonFiniteError(FloatingPointError):
 
     def __str__(self) -> str:
         lines = [self.message]
+        if self.while_matching:
+            lines.append("  found while predictions were matched to objects, before any loss term")
         lines += [f"  {describe_term(name)}: {value}" for name, value in self.terms.items()]
         lines += [f"  gradient of {name}" for name in self.parameters]
         if self.iteration is not None:
             lines.append(f"  iteration {self.iteration}, images of the batch:")
             lines += [f"    {image}" for image in self.images] or ["    (none named)"]
+            lines.append(
+                "  mend: lower optimizer.lr; with mixed precision (fp16, bf16) try "
+                "train.amp.enabled=false; look at the images named and at their boxes"
+            )
         return "\n".join(lines)
 
 

@@ -110,7 +110,7 @@ DEFECTS = {
     ),
     "box of zero width": (
         lambda c: c["annotations"][0].update(bbox=[1.0, 1.0, 0.0, 4.0]),
-        ["annotation 1", "zero width or height", 'degenerate="skip"'],
+        ["annotation 1", "zero width or height", "dataloader.train.dataset.degenerate=skip"],
     ),
     "box of negative height": (
         lambda c: c["annotations"][0].update(bbox=[9.0, 9.0, 4.0, -4.0]),
@@ -123,6 +123,22 @@ DEFECTS = {
     "box beyond the top": (
         lambda c: c["annotations"][0].update(bbox=[5.0, -2.5, 15.0, 5.0]),
         ["annotation 1", "reaches 2.5 pixels beyond"],
+    ),
+    "box right of the image": (
+        lambda c: c["annotations"][0].update(bbox=[60, 5, 1, 5]),
+        ["annotation 1 (image 10, a.jpg)", "wholly outside the image of 60 x 40"],
+    ),
+    "box below the image": (
+        lambda c: c["annotations"][0].update(bbox=[5.0, 40.0, 9.0, 0.5]),
+        ["annotation 1", "wholly outside the image"],
+    ),
+    "box left of the image": (
+        lambda c: c["annotations"][0].update(bbox=[-1, 5, 1, 5]),
+        ["annotation 1", "wholly outside the image"],
+    ),
+    "box above the image": (
+        lambda c: c["annotations"][0].update(bbox=[5.0, -0.75, 9.0, 0.75]),
+        ["annotation 1", "wholly outside the image"],
     ),
     "strange iscrowd": (lambda c: c["annotations"][0].update(iscrowd=2), ["iscrowd is 2"]),
     "ignore": (lambda c: c["annotations"][0].update(ignore=1), ["annotation 1", '"ignore" is 1']),
@@ -155,6 +171,11 @@ def test_a_broken_entry_is_named(small, name: str) -> None:
 def test_a_missing_json(small) -> None:
     with pytest.raises(DatasetError, match=r"nowhere\.json: the annotation file does not exist"):
         check_coco_json(small.root / "nowhere.json", small.root)
+
+
+def test_a_folder_as_json(small) -> None:
+    with pytest.raises(DatasetError, match="this is a folder, not an annotation file"):
+        check_coco_json(small.root, small.root)
 
 
 def test_a_truncated_json(small) -> None:
@@ -223,6 +244,19 @@ def test_evaluation_needs_area_and_positive_ids(small) -> None:
     assert 'annotation 3: lacks "area"' in message
 
 
+@pytest.mark.parametrize("area", [None, math.nan, math.inf, -1.0, "900", True, 10**400])
+def test_evaluation_needs_areas_that_are_numbers(small, area) -> None:
+    small.content["annotations"][1]["area"] = area
+    small.save()
+    check_coco_json(small.json_file, small.root)
+    message = message_of(small, evaluation=True)
+    assert "1 defect:" in message
+    assert "annotation 2 (image 10, a.jpg): area is" in message
+    small.content["annotations"][1]["area"] = 0
+    small.save()
+    check_coco_json(small.json_file, small.root, evaluation=True)
+
+
 # image files
 
 
@@ -230,6 +264,8 @@ def test_a_missing_image(small) -> None:
     (small.root / "b.png").unlink()
     message = message_of(small)
     assert f"image 11 ({small.root / 'b.png'}): the file does not exist" in message
+    assert "mend: correct image_root or file_name" in message
+    assert "correct dataset.val_images" in message_of(small, image_key="dataset.val_images")
     check_coco_json(small.json_file, small.root, check_files=False)
 
 

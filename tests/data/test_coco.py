@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ import torch
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.structures import BoxMode
+from omegaconf import OmegaConf
 
+from ms_detr.config import load_config
 from ms_detr.data import (
     CocoJson,
     DatasetError,
-    check_class_count,
     checked_dataset_dicts,
     count_classes,
     generate_shapes,
@@ -66,6 +68,12 @@ def test_paths_that_are_not_there(small) -> None:
         register_coco_json("small", small.json_file, "", option="val")
     with pytest.raises(DatasetError, match="image folder does not exist"):
         register_coco_json("small", small.json_file, small.root / "nowhere")
+    with pytest.raises(DatasetError, match=r"mend: correct dataset\.val_images "):
+        register_coco_json("small", small.json_file, small.root / "nowhere", option="val")
+    with pytest.raises(DatasetError, match="image folder is a file"):
+        register_coco_json("small", small.json_file, small.json_file)
+    with pytest.raises(DatasetError, match="this is a folder, not an annotation file"):
+        register_coco_json("small", small.root, small.root)
     with pytest.raises(DatasetError, match="annotation file does not exist"):
         register_coco_json("small", small.root / "nowhere.json", small.root)
     with pytest.raises(DatasetError, match=r"make_shapes\.py"):
@@ -89,18 +97,14 @@ def test_other_categories_in_val_are_named(small, tmp_path: Path) -> None:
     register_coco_json("same", train, small.root, same_classes_as=train)
 
 
-def test_class_count_of_the_model(small) -> None:
-    register_coco_json("small", small.json_file, small.root)
-    check_class_count(2, "small")
-    with pytest.raises(DatasetError, match=r"the model has 80 classes, .*'small' has 2 \(cat, dog"):
-        check_class_count(80, "small")
-
-
 def test_bad_data_stops_the_loader(small) -> None:
     register_coco_json("small", small.json_file, small.root)
     (small.root / "a.jpg").unlink()
-    with pytest.raises(DatasetError, match=r"image 10 .*a\.jpg"):
+    with pytest.raises(DatasetError, match=r"image 10 .*a\.jpg.* correct dataset\.train_images"):
         checked_dataset_dicts("small")
+    register_coco_json("other", small.json_file, small.root, option="val")
+    with pytest.raises(DatasetError, match=r"image 10 .*a\.jpg.* correct dataset\.val_images"):
+        checked_dataset_dicts("other", evaluation=True)
     assert len(checked_dataset_dicts("small", check_files=False)) == 3
 
 
@@ -159,6 +163,38 @@ def test_config_of_a_custom_set(configs: Path, small) -> None:
     sizes = [min(item["image"].shape[1:]) for item in batch]
     assert all(side <= 800 for side in sizes)
     assert [item["image_id"] for item in next(iter(instantiate(config.dataloader.test)))] == [10]
+
+
+def test_the_mend_of_a_zero_box_is_an_override_that_works(configs: Path, small) -> None:
+    small.content["annotations"][0]["bbox"] = [5.0, 5.0, 20.0, 0.0]
+    overrides = [f"dataset.{split}_json={small.save()}" for split in ("train", "val")]
+    overrides += [f"dataset.{split}_images={small.root}" for split in ("train", "val")]
+    for split in ("train", "test"):
+        config = load_config(configs / "custom.py", overrides)
+        with pytest.raises(DatasetError, match="zero width or height") as caught:
+            instantiate(config.dataloader[split].dataset)
+        mend = str(caught.value).split()[-1]
+        config = load_config(configs / "custom.py", [*overrides, mend])
+        assert len(instantiate(config.dataloader[split].dataset)) == 3
+
+
+def test_a_missing_picture_of_the_shapes_names_the_root(configs: Path, tmp_path: Path) -> None:
+    made = generate_shapes(tmp_path, num_train=2, num_val=1)
+    name = register_shapes(tmp_path, "train", "broken_shapes")
+    next(made.image_root("train").glob("*.jpg")).unlink()
+    with pytest.raises(DatasetError, match=r"mend: correct dataset\.root or"):
+        checked_dataset_dicts(name)
+
+
+def test_the_key_of_the_classes_in_the_config_exists(configs: Path) -> None:
+    text = (configs / "custom.py").read_text()
+    key = re.search(r"`(model\S*) = L\(count_classes\)", text)
+    config = load_config(configs.parents[1] / "custom" / "finetune.py")
+    assert key and OmegaConf.is_config(config.model.heads)
+    node = OmegaConf.to_container(config, resolve=False)
+    for part in key[1].split("."):
+        node = node[part]
+    assert node["json_file"] == "${dataset.train_json}"
 
 
 def test_config_of_coco_is_the_published_recipe(configs: Path) -> None:

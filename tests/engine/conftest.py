@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,12 +20,12 @@ HERE = Path(__file__).resolve().parent
 
 @pytest.fixture(autouse=True)
 def tiny_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The tiny modules on the path; the data set is forgotten after each test."""
+    """The tiny modules on the path; the data sets are forgotten after each test."""
     monkeypatch.syspath_prepend(str(HERE))
     yield
-    if "tiny" in DatasetCatalog.list():
-        DatasetCatalog.remove("tiny")
-        MetadataCatalog.remove("tiny")
+    for name in {"tiny", "custom_train", "custom_val"} & set(DatasetCatalog.list()):
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
 
 
 @pytest.fixture
@@ -47,3 +50,21 @@ def tiny_config(scenes: Path, tmp_path: Path) -> Callable[..., DictConfig]:
         return cfg
 
     return load
+
+
+@pytest.fixture
+def run_train_net(repository: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs ``train_net.py`` with the tiny config, options and overrides."""
+    environment = dict(os.environ)
+    known = [str(HERE), *environment.get("PYTHONPATH", "").split(os.pathsep)]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, known))
+    environment["OMP_NUM_THREADS"] = "1"
+
+    def run(*given: str, processes: int = 0) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, str(repository / "train_net.py"), "--num-gpus", str(processes),
+             "--config-file", str(HERE / "tiny_config.py"), *given],
+            env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+
+    return run

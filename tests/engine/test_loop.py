@@ -5,9 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import detectron2
@@ -206,21 +203,9 @@ def test_batch_must_divide(scenes, tmp_path, monkeypatch):
         setup(arguments(scenes, tmp_path))
 
 
-def run_train_net(repository: Path, *given: str, processes: int = 0) -> subprocess.CompletedProcess:
-    environment = dict(os.environ)
-    known = [str(HERE), *environment.get("PYTHONPATH", "").split(os.pathsep)]
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, known))
-    environment["OMP_NUM_THREADS"] = "1"
-    return subprocess.run(
-        [sys.executable, str(repository / "train_net.py"), "--num-gpus", str(processes),
-         "--config-file", str(HERE / "tiny_config.py"), *given],
-        env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-
-
-def test_command_line_trains(repository, scenes, tmp_path):
+def test_command_line_trains(run_train_net, scenes, tmp_path):
     out = tmp_path / "out"
-    done = run_train_net(repository, f"dataset.root={scenes}", f"train.output_dir={out}")
+    done = run_train_net(f"dataset.root={scenes}", f"train.output_dir={out}")
     assert done.returncode == 0, done.stderr
     text = done.stdout + done.stderr
     assert "iter 12/12" in text and "one_to_one" in text and "s/iter" in text
@@ -228,15 +213,15 @@ def test_command_line_trains(repository, scenes, tmp_path):
     assert (out / "results.json").exists()
 
 
-def test_command_line_refuses_in_one_line(repository, scenes):
-    done = run_train_net(repository, f"dataset.root={scenes}", "train.max_itr=3")
+def test_command_line_refuses_in_one_line(run_train_net, scenes):
+    done = run_train_net(f"dataset.root={scenes}", "train.max_itr=3")
     assert done.returncode == 2
     assert "did you mean train.max_iter?" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_command_line_refuses_wrong_classes_in_one_line(repository, scenes, tmp_path):
+def test_command_line_refuses_wrong_classes_in_one_line(run_train_net, scenes, tmp_path):
     given = [f"dataset.root={scenes}", f"train.output_dir={tmp_path / 'out'}"]
-    done = run_train_net(repository, *given, "model.num_classes=3")
+    done = run_train_net(*given, "model.num_classes=3")
     assert done.returncode == 2
     assert "set model.num_classes=2" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -247,14 +232,14 @@ def test_command_line_refuses_wrong_classes_in_one_line(repository, scenes, tmp_
     detectron2.__version__ == "0.5" or torch.cuda.is_available(),
     reason="detectron2 0.5 starts several processes on GPUs only",
 )
-def test_two_processes(repository, scenes, tmp_path):
+def test_two_processes(run_train_net, scenes, tmp_path):
     """Two processes of one image each train and log the same as one of two images."""
     runs = []
     for processes in (1, 2):
         out = tmp_path / str(processes)
         given = ["--dist-url", "auto"] if processes == 2 else []
         given += [f"dataset.root={scenes}", f"train.output_dir={out}", "train.max_iter=4"]
-        done = run_train_net(repository, *given, processes=processes)
+        done = run_train_net(*given, processes=processes)
         assert done.returncode == 0, done.stderr
         runs.append([line["total_loss"] for line in read_metrics(out) if "total_loss" in line])
     assert len(runs[0]) == 2

@@ -110,8 +110,8 @@ def test_non_finite_term_is_named(bad):
         step(trainer, iteration=41)
     message = str(caught.value)
     assert f"supervision mixed, layer 3, term giou: {bad}" in message
-    assert "one_to_one" not in message
-    assert "iteration 41" in message
+    assert "one_to_one" not in message and "matched" not in message
+    assert "iteration 41" in message and "train.amp.enabled=false" in message
     for image in ("image_id 7, file a/7.jpg", "image_id 9, file a/9.jpg"):
         assert image in message
     assert isinstance(caught.value, FloatingPointError)
@@ -165,6 +165,23 @@ def test_error_from_inside_the_model_gets_the_images():
         step(make(Model()), iteration=8)
     message = str(caught.value)
     assert "matcher got 3" in message and "iteration 8" in message and "a/9.jpg" in message
+    assert "while predictions were matched" in message and "lower optimizer.lr" in message
+
+
+def test_a_failing_loader_marks_the_run_as_failed():
+    """Otherwise detectron2 evaluates after the last iteration as if it had been made."""
+
+    def broken():
+        yield BATCH
+        raise OSError("image a/11.jpg is cut")
+
+    model = Quadratic()
+    trainer = Trainer(model, broken(), torch.optim.SGD(model.parameters(), lr=1e-3))
+    step(trainer)
+    assert not trainer.failed
+    with pytest.raises(OSError, match="is cut"):
+        step(trainer, 1)
+    assert trainer.failed
 
 
 @pytest.mark.parametrize("loss", [3.0, torch.ones(2)])

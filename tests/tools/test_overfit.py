@@ -1,6 +1,7 @@
 """The subset that tools/overfit.py trains on."""
 
 import importlib.util
+import json
 
 import pytest
 
@@ -34,3 +35,35 @@ def test_first_images_with_objects_and_all_their_annotations(overfit):
     assert [a["id"] for a in small["annotations"]] == [2, 3, 5]
     assert small["categories"] == content["categories"]
     assert len(content["images"]) == 4
+
+
+@pytest.fixture
+def sound(tmp_path):
+    content = {
+        "categories": [{"id": 3, "name": "cat"}],
+        "images": [{"id": 5, "file_name": "a.jpg", "width": 9, "height": 9}],
+        "annotations": [{"id": 1, "image_id": 5, "category_id": 3, "bbox": [1, 1, 5, 5]}],
+    }
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_an_output_below_a_file_is_a_clear_error(overfit, sound, tmp_path, capsys):
+    arguments = ["--json", str(sound), "--images", str(tmp_path), "--output", f"{sound}/x"]
+    assert overfit.main(arguments) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and f"{sound}/x" in message and "--output" in message
+
+
+def test_a_bad_json_is_a_clear_error(overfit, tmp_path, capsys):
+    arguments = ["--json", str(tmp_path), "--images", str(tmp_path), "--output", str(tmp_path)]
+    assert overfit.main(arguments) == 2
+    assert "this is a folder" in capsys.readouterr().err
+
+
+def test_at_least_one_image(overfit, sound, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        overfit.main(["--json", str(sound), "--images", str(tmp_path), "--num-images", "0"])
+    assert caught.value.code == 2
+    assert "--num-images is 0" in capsys.readouterr().err

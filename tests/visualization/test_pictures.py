@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from detectron2.structures import Boxes, BoxMode, Instances
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from ms_detr.visualization import (
@@ -19,7 +21,7 @@ from ms_detr.visualization import (
     save_comparison_grid,
     save_training_curves,
 )
-from ms_detr.visualization.curves import loss_series
+from ms_detr.visualization.curves import _prepare, loss_series
 from ms_detr.visualization.style import class_colour, ink_on
 
 NAMES = ["cat", "dog"]
@@ -241,9 +243,47 @@ def test_curves_without_mixed_losses_and_with_undefined_ap(tmp_path: Path) -> No
     assert count_colour(path, "#e2661a") == 0
 
 
-def test_one_logged_step_is_enough(tmp_path: Path) -> None:
-    metrics = write_metrics(tmp_path / "metrics.json", entries_of_training(19, 30))
-    assert save_training_curves(metrics, tmp_path / "curves.png").is_file()
+def test_one_logged_step_is_visible(tmp_path: Path) -> None:
+    entries = [{"iteration": 19, "one_to_one/0/l1": 1.0}]
+    one = save_training_curves(write_metrics(tmp_path / "a.json", entries), tmp_path / "curves.png")
+    # the line in the legend has about 100 pixels; the two dots, there and in the panel, the rest
+    assert count_colour(one, "#1f5fbf") > 180
+
+
+def test_supervisions_and_terms_of_others_are_drawn(tmp_path: Path) -> None:
+    entries = [
+        {
+            "iteration": step,
+            "my_groups/0/l1": 1.0,
+            "my_groups/1/l1": 1.0,
+            "denoising/0/iou": 3.0,
+            "one_to_one/0/l1": 1.0,
+            "bbox/AP-cat/dog": 50.0,
+        }
+        for step in range(19, 200, 20)
+    ]
+    metrics = write_metrics(tmp_path / "metrics.json", entries)
+    losses = loss_series(read_metrics(metrics))
+    assert losses.keys() == {("my_groups", "l1"), ("denoising", "iou"), ("one_to_one", "l1")}
+    path = save_training_curves(metrics, tmp_path / "curves.png")
+    assert count_colour(path, "#1f5fbf") > 500  # one_to_one keeps its own
+    assert count_colour(path, "#9b3fb5") > 500  # my_groups
+    assert count_colour(path, "#2e9e5b") > 500  # denoising, in a panel of its own
+    with Image.open(path) as picture:
+        assert picture.height > 1200  # three rows
+
+
+@pytest.mark.parametrize("steps", [[5], [19], [0, 1], [90000, 90001], [119999, 120003]])
+def test_iterations_are_whole_numbers(steps: list[int]) -> None:
+    panel = Figure().subplots()
+    _prepare(panel, "")
+    panel.plot(steps, [1.0] * len(steps))
+    FigureCanvasAgg(panel.figure).draw()
+    low, high = panel.get_xlim()
+    shown = [tick for tick in panel.get_xticks() if low <= tick <= high]
+    assert shown and all(tick == round(tick) for tick in shown)
+    labels = [label.get_text() for label in panel.get_xticklabels()]
+    assert labels == [f"{tick:.0f}".replace("-", "\N{MINUS SIGN}") for tick in panel.get_xticks()]
 
 
 def test_metrics_that_are_not_there(tmp_path: Path) -> None:

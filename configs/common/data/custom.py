@@ -1,7 +1,7 @@
 """Any data set in COCO format, given on the command line; augmentation as in `coco.py`.
 
 A config that uses this file imports `dataset` and `dataloader`, and takes the number of classes
-from the json: `model.num_classes = L(count_classes)(json_file="${dataset.train_json}")`.
+from the json: `model.heads.num_classes = L(count_classes)(json_file="${dataset.train_json}")`.
 """
 
 from detectron2.config import LazyCall as L

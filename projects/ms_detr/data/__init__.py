@@ -3,7 +3,6 @@
 from .checks import CocoSummary, check_coco_json, check_dataset
 from .coco import (
     CocoJson,
-    check_class_count,
     checked_dataset_dicts,
     count_classes,
     register_coco_json,
@@ -18,7 +17,6 @@ __all__ = [
     "CocoSummary",
     "DatasetError",
     "ShapesDataset",
-    "check_class_count",
     "check_coco_json",
     "check_dataset",
     "checked_dataset_dicts",

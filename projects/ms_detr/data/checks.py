@@ -64,10 +64,15 @@ def read_coco_json(json_file: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads a COCO json.
 
     Raises:
-        DatasetError: The file is missing, cannot be read, is not json (for instance truncated),
-            or is not an object.
+        DatasetError: The file is missing or a folder, cannot be read, is not json (for instance
+            truncated), or is not an object.
     """
     path = Path(json_file)
+    if path.is_dir():
+        raise DatasetError(
+            f"{path}: this is a folder, not an annotation file; mend: give the path of the json "
+            "in COCO format itself"
+        )
     if not path.is_file():
         raise DatasetError(
             f"{path}: the annotation file does not exist; mend: correct the path "
@@ -100,6 +105,7 @@ def check_coco_json(
     degenerate: str = "error",
     evaluation: bool = False,
     check_files: bool = True,
+    image_key: str = "image_root",
     tolerance: float = BOX_TOLERANCE,
     limit: int = 10,
 ) -> CocoSummary:
@@ -111,9 +117,10 @@ def check_coco_json(
         degenerate: what to do with boxes of zero width or height: "error", or "skip" to accept
             and log them. COCO's own train2017 has two. Negative and non-finite boxes are always
             errors.
-        evaluation: also ask for what COCOeval needs: "area" and "iscrowd" of every annotation,
-            and no annotation with id 0.
+        evaluation: also ask for what COCOeval needs: "area" (finite, at least 0) and "iscrowd"
+            of every annotation, and no annotation with id 0.
         check_files: open every image file (header and last bytes only).
+        image_key: what messages call the setting of `image_root`, such as `dataset.val_images`.
         tolerance: pixels that a box may reach beyond its image.
         limit: how many defects are printed in full.
 
@@ -145,7 +152,7 @@ def check_coco_json(
         evaluation=evaluation,
     )
     if check_files:
-        check_image_files(images, image_root, defects)
+        check_image_files(images, image_root, defects, image_key=image_key)
     defects.raise_any()
     if skipped:
         logger.warning(
@@ -176,7 +183,7 @@ def check_dataset(
             f"data set {name!r} was registered without json_file and image_root, so it cannot be "
             "checked; mend: register it with register_coco_json"
         )
-    if not Path(json_file).is_file():
+    if not Path(json_file).exists():
         raise DatasetError(
             f"{json_file}: the annotation file of data set {name!r} does not exist; mend: put the "
             "data set there, or, for one that detectron2 brings, set the environment variable "
@@ -188,6 +195,9 @@ def check_dataset(
         degenerate=degenerate,
         evaluation=evaluation,
         check_files=check_files,
+        image_key=metadata.get(
+            "image_key", "image_root (for data sets of detectron2: DETECTRON2_DATASETS)"
+        ),
     )
     logger.info("data set %s is in order: %s", name, summary)
     return summary

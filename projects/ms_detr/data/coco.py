@@ -18,7 +18,6 @@ from .shapes import ShapesDataset
 
 __all__ = [
     "CocoJson",
-    "check_class_count",
     "checked_dataset_dicts",
     "count_classes",
     "register_coco_json",
@@ -118,6 +117,7 @@ def register_coco_json(
     *,
     same_classes_as: str | os.PathLike[str] | None = None,
     option: str = "train",
+    image_key: str | None = None,
 ) -> str:
     """Registers a COCO json with detectron2 and returns the name, for use inside a config.
 
@@ -129,6 +129,8 @@ def register_coco_json(
         image_root: folder that the file names start from.
         same_classes_as: another json whose categories must be the same.
         option: "train" or "val", the prefix of the config keys that the error message names.
+        image_key: config key of `image_root` that messages name; `dataset.<option>_images` if
+            None. It is kept in the metadata for the checks of the image files.
 
     Raises:
         DatasetError: A path is missing, the json or its categories cannot be used, the categories
@@ -137,9 +139,11 @@ def register_coco_json(
     json_file = _given(json_file, f"{option}_json")
     image_root = _given(image_root, f"{option}_images")
     classes = CocoJson.read(json_file)
+    image_key = image_key or f"dataset.{option}_images"
     if not Path(image_root).is_dir():
+        what = "is a file, not a folder" if Path(image_root).exists() else "does not exist"
         raise DatasetError(
-            f"{image_root}: the image folder does not exist; mend: correct {option}_images "
+            f"{image_root}: the image folder {what}; mend: correct {image_key} "
             f"(the current folder is {Path.cwd()})"
         )
     if same_classes_as is not None:
@@ -162,6 +166,7 @@ def register_coco_json(
         return name
     register_coco_instances(name, {}, json_file, image_root)
     MetadataCatalog.get(name).set(
+        image_key=image_key,
         thing_classes=wanted["thing_classes"],
         thing_dataset_id_to_contiguous_id=wanted["thing_dataset_id_to_contiguous_id"],
     )
@@ -185,7 +190,11 @@ def register_shapes(root: str | os.PathLike[str], split: str, name: str | None =
             f"mend: python tools/make_shapes.py --root {root}"
         )
     return register_coco_json(
-        name or f"shapes_{split}", json_file, dataset.image_root(split), option=split
+        name or f"shapes_{split}",
+        json_file,
+        dataset.image_root(split),
+        option=split,
+        image_key="dataset.root",
     )
 
 
@@ -223,22 +232,6 @@ def checked_dataset_dicts(
         check_files=check_files and comm.is_main_process(),
     )
     return get_detection_dataset_dicts(names, filter_empty=filter_empty)
-
-
-def check_class_count(num_classes: int, name: str) -> None:
-    """Raises `DatasetError` if a model for `num_classes` classes does not fit a data set."""
-    classes = MetadataCatalog.get(name).get("thing_classes")
-    if classes is None:
-        raise DatasetError(
-            f"data set {name!r} has no class names; mend: register it with register_coco_json"
-        )
-    if len(classes) != num_classes:
-        shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
-        raise DatasetError(
-            f"the model has {num_classes} classes, but data set {name!r} has {len(classes)} "
-            f"({shown}); mend: set the model's num_classes to {len(classes)}, or use "
-            "another data set"
-        )
 
 
 def _given(value: str | os.PathLike[str] | None, key: str) -> str:

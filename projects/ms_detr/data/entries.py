@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -142,13 +143,17 @@ def check_annotations(
         elif evaluation and entry["id"] == 0:
             what = "the id 0 counts as no match in COCOeval, so a hit would be a false alarm"
             mend = "number annotations from 1"
+        elif evaluation and not _is_area(entry["area"]):
+            what = f"area is {entry['area']!r}, not a finite number of at least 0"
+            mend = "write the area of the object in square pixels"
         elif fault := _segmentation_fault(entry.get("segmentation")):
             what, mend = fault, "write polygons of at least 3 points, an RLE object, or []"
         if what:
             defects.add(_where(entry, by_id), what, mend)
         elif entry["image_id"] in by_id:
             placed.append(entry)
-    return _check_boxes(placed, by_id, defects, tolerance, degenerate)
+    key = f"dataloader.{'test' if evaluation else 'train'}.dataset.degenerate=skip"
+    return _check_boxes(placed, by_id, defects, tolerance, "" if degenerate == "skip" else key)
 
 
 def _check_boxes(
@@ -156,8 +161,9 @@ def _check_boxes(
     by_id: dict[int, dict],
     defects: Defects,
     tolerance: float,
-    degenerate: str,
+    skip_key: str,
 ) -> list[int]:
+    """Notes bad boxes; those of zero width or height too, with `skip_key` as mend, unless ""."""
     if not annotations:
         return []
     boxes = np.array([entry["bbox"] for entry in annotations], dtype=np.float64)
@@ -168,8 +174,11 @@ def _check_boxes(
     negative = np.logical_and(finite, (boxes[:, 2:] < 0).any(1))
     zero = finite & ~negative & (boxes[:, 2:] == 0).any(1)
     outside = np.logical_and(finite & ~negative, excess > tolerance)
-    refused = np.asarray(~finite | negative | outside)
-    if degenerate == "error":
+    # within the tolerance, but nothing of it lies on the image: the mapper would drop it unseen
+    nowhere = (boxes[:, :2] >= sides).any(1) | (boxes[:, :2] + boxes[:, 2:] <= 0).any(1)
+    nowhere &= finite & ~negative & ~zero
+    refused = np.asarray(~finite | negative | outside | nowhere)
+    if skip_key:
         refused = refused | zero
     for index in np.flatnonzero(refused):
         entry, side = annotations[index], sides[index]
@@ -184,9 +193,12 @@ def _check_boxes(
                 f"{side[0]:.0f} x {side[1]:.0f} (allowed: {tolerance:g})"
             )
             mend = "clip the box, or check that it is [x, y, width, height] in pixels"
+        elif nowhere[index]:
+            what = f"lies wholly outside the image of {side[0]:.0f} x {side[1]:.0f}"
+            mend = "drop the entry, or check that the box is [x, y, width, height] from 0"
         else:
             what = "has zero width or height"
-            mend = 'drop the entry, or accept such boxes with degenerate="skip"'
+            mend = f"drop the entry, or leave such boxes out with {skip_key}"
         defects.add(_where(entry, by_id), f"bbox {entry['bbox']} {what}", mend)
     return [annotations[index]["id"] for index in np.flatnonzero(zero & ~refused)]
 
@@ -221,7 +233,12 @@ def _is_integer(value: Any) -> bool:
 def _is_box(value: Any) -> bool:
     if not isinstance(value, list) or len(value) != 4:
         return False
-    return all(
-        isinstance(number, float) or (_is_integer(number) and abs(number) < 2**53)
-        for number in value
-    )
+    return all(_is_number(number) for number in value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or (_is_integer(value) and abs(value) < 2**53)
+
+
+def _is_area(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value) and value >= 0

@@ -20,7 +20,12 @@ _BATCH = 4096
 
 
 def check_image_files(
-    images: list[dict], image_root: str | os.PathLike[str], defects: Defects, *, workers: int = 8
+    images: list[dict],
+    image_root: str | os.PathLike[str],
+    defects: Defects,
+    *,
+    image_key: str = "image_root",
+    workers: int = 8,
 ) -> None:
     """Notes every file that is missing, unreadable, truncated or of another size.
 
@@ -31,12 +36,16 @@ def check_image_files(
         images: entries of the json with "id", "file_name", "width", "height".
         image_root: folder that the file names start from.
         defects: where to note what is wrong.
+        image_key: what a message calls the setting of `image_root`.
         workers: threads that read files.
     """
     root = os.fspath(image_root)
 
     def examine(entry: dict) -> tuple[str, str] | None:
         path = os.path.join(root, entry["file_name"])
+        if not os.path.isfile(path):
+            mend = f"correct {image_key} or file_name, or drop the entry"
+            return "the file does not exist", mend
         return _defect_of(path, entry["width"], entry["height"])
 
     with ThreadPoolExecutor(workers) as pool:
@@ -49,9 +58,7 @@ def check_image_files(
 
 
 def _defect_of(path: str, width: int, height: int) -> tuple[str, str] | None:
-    """Returns (what, mend) of one file, or None if it is in order."""
-    if not os.path.isfile(path):
-        return "the file does not exist", "correct image_root or file_name, or drop the entry"
+    """Returns (what, mend) of an existing file, or None if it is in order."""
     if os.path.getsize(path) == 0:
         return "the file is empty", "copy the file again, or drop the entry"
     try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils import comm
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
@@ -118,10 +119,52 @@ def check_output_dir(path: str) -> None:
         ) from error
 
 
-def check_init_checkpoint(path: str) -> None:
-    """Raises ConfigError if a local checkpoint to start from does not exist."""
+def check_init_checkpoint(cfg: DictConfig, *, resume: bool = False, evaluate: bool = False) -> None:
+    """Checks ``train.init_checkpoint``, unless it is not used: a run with a checkpoint resumes.
+
+    Raises:
+        ConfigError: the file does not exist, or is not given although it is to be evaluated.
+    """
+    path = cfg.train.init_checkpoint
+    if evaluate and not path:
+        raise ConfigError(
+            "train.init_checkpoint is empty, so there are no weights to evaluate; "
+            "set train.init_checkpoint=.../model_final.pth"
+        )
+    last = os.path.join(cfg.train.output_dir, "last_checkpoint")
+    if resume and not evaluate and os.path.isfile(last):
+        return
     if path and "://" not in path and not os.path.isfile(path):
-        raise ConfigError(f"train.init_checkpoint={path!r} does not exist")
+        raise ConfigError(
+            f"train.init_checkpoint={path!r} does not exist; give the path of a checkpoint, or "
+            f"train.init_checkpoint='' to start from initial values"
+        )
+
+
+def check_settings(cfg: DictConfig, *, resume: bool = False, evaluate: bool = False) -> None:
+    """Checks what is known without data and without a model; takes milliseconds.
+
+    :func:`ms_detr.engine.setup` calls it before it reads data and starts logs, and training and
+    evaluation call it for those who come with a config of their own.
+
+    Raises:
+        ConfigError: see :func:`check_values`, :func:`check_output_dir`,
+            :func:`check_init_checkpoint`.
+    """
+    check_values(cfg)
+    check_init_checkpoint(cfg, resume=resume, evaluate=evaluate)
+    if comm.is_main_process():
+        check_output_dir(cfg.train.output_dir)
+
+
+def check_supervisions(model: nn.Module) -> None:
+    """Raises ConfigError if the model is one that is taught by supervisions and has none."""
+    model = getattr(model, "module", model)
+    if getattr(model, "supervisions", model) is None:
+        raise ConfigError(
+            "model.supervisions is null or deleted: nothing teaches the model; training needs at "
+            "least one supervision, e.g. model.supervisions.one_to_one (--eval-only needs none)"
+        )
 
 
 def dataset_names(cfg: DictConfig, *splits: str) -> list[str]:

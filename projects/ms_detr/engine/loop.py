@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.config import instantiate
 from detectron2.engine import hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import inference_on_dataset, print_csv_format
@@ -19,14 +18,8 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
-from .checks import (
-    check_classes,
-    check_data,
-    check_init_checkpoint,
-    check_output_dir,
-    check_values,
-    dataset_names,
-)
+from .build import build, load_weights
+from .checks import check_classes, check_data, check_settings, check_supervisions, dataset_names
 from .device import resolve_amp, resolve_device
 from .trainer import Trainer
 from .writers import build_writers, keep_old_metrics
@@ -53,8 +46,10 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
         The results of the last evaluation, ``{"bbox": {"AP": ...}}``; empty on all processes but
         the first.
     """
-    loaders = _prepare(cfg, "train", "test")
+    check_settings(cfg, resume=resume)
+    loaders = _build_loaders(cfg, "train", "test")
     model = _build_model(cfg, dataset_names(cfg))
+    check_supervisions(model)
     _log_size(model)
     trainer = _build_trainer(cfg, model, loaders["train"])
     checkpointer = DetectionCheckpointer(trainer.model, cfg.train.output_dir, trainer=trainer)
@@ -92,8 +87,9 @@ def do_test(cfg: DictConfig, model: nn.Module, loader: Iterable[Any] | None = No
     if cfg.dataloader.get("evaluator") is None or cfg.dataloader.get("test") is None:
         logger.warning("the config has no dataloader.test and dataloader.evaluator: no evaluation")
         return {}
-    loader = instantiate(cfg.dataloader.test) if loader is None else loader
-    results = inference_on_dataset(model, loader, instantiate(cfg.dataloader.evaluator))
+    loader = build(cfg.dataloader.test, "dataloader.test") if loader is None else loader
+    evaluator = build(cfg.dataloader.evaluator, "dataloader.evaluator")
+    results = inference_on_dataset(model, loader, evaluator)
     if not comm.is_main_process() or not results:
         return {}
     print_csv_format(results)
@@ -101,33 +97,35 @@ def do_test(cfg: DictConfig, model: nn.Module, loader: Iterable[Any] | None = No
 
 
 def do_eval_only(cfg: DictConfig) -> Results:
-    """Evaluates the weights of ``train.init_checkpoint`` and saves ``results.json``."""
-    loaders = _prepare(cfg, "test")
+    """Evaluates the weights of ``train.init_checkpoint`` and saves ``results_eval.json``.
+
+    What a run left in the same folder, such as its ``results.json``, stays as it is. Only the
+    data sets of ``dataloader.test`` are read (and what ``model`` reads, such as a json whose
+    classes it counts).
+    """
+    check_settings(cfg, evaluate=True)
+    loaders = _build_loaders(cfg, "test")
     model = _build_model(cfg, dataset_names(cfg, "test"))
-    if not cfg.train.init_checkpoint:
-        logger.warning("train.init_checkpoint is empty: the model is evaluated as initialised")
-    DetectionCheckpointer(model).load(cfg.train.init_checkpoint)
-    return _save_results(cfg, do_test(cfg, _distribute(cfg, model), loaders["test"]), None)
+    load_weights(DetectionCheckpointer(model), cfg.train.init_checkpoint)
+    results = do_test(cfg, _distribute(cfg, model), loaders["test"])
+    return _save_results(cfg, results, None, "results_eval.json")
 
 
-def _prepare(cfg: DictConfig, *splits: str) -> dict[str, Any]:
-    """Checks the settings and the data, and builds the loaders of ``splits``.
+def _build_loaders(cfg: DictConfig, *splits: str) -> dict[str, Any]:
+    """Checks the data and builds the loaders of ``splits``.
 
     Building a loader reads its data set. The one for evaluation is built now, and kept, so that
     its defects show before the first iteration and not at the first evaluation.
     """
-    check_values(cfg)
-    check_init_checkpoint(cfg.train.init_checkpoint)
     if comm.is_main_process():
-        check_output_dir(cfg.train.output_dir)
         check_data(cfg, *splits)
     comm.synchronize()
     nodes = {split: cfg.dataloader.get(split) for split in splits}
-    return {split: node and instantiate(node) for split, node in nodes.items()}
+    return {split: node and build(node, f"dataloader.{split}") for split, node in nodes.items()}
 
 
 def _build_model(cfg: DictConfig, names: Sequence[str]) -> nn.Module:
-    model = instantiate(cfg.model).to(resolve_device(cfg.train.device))
+    model = build(cfg.model, "model").to(resolve_device(cfg.train.device))
     check_classes(cfg, model, names)
     return model
 
@@ -139,7 +137,7 @@ def _build_trainer(cfg: DictConfig, model: nn.Module, loader: Iterable[Any]) -> 
     return Trainer(
         _distribute(cfg, model),
         loader,
-        instantiate(optimizer),
+        build(optimizer, "optimizer"),
         amp_dtype=resolve_amp(cfg.train.amp.enabled, cfg.train.amp.dtype, device),
         max_norm=cfg.train.clip_grad.max_norm,
     )
@@ -163,7 +161,7 @@ def _load(
             cfg.train.output_dir,
         )
     wanted = [group["lr"] for group in trainer.optimizer.param_groups]
-    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    load_weights(checkpointer, cfg.train.init_checkpoint, resume)
     if not resumed:
         return 0
     kept = [group.get("initial_lr", group["lr"]) for group in trainer.optimizer.param_groups]
@@ -178,7 +176,8 @@ def _build_hooks(
     cfg: DictConfig, checkpointer: DetectionCheckpointer, evaluate: Callable[[], Results]
 ) -> list[hooks.HookBase]:
     is_main = comm.is_main_process()
-    built = [hooks.IterationTimer(), hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier))]
+    scheduler = build(cfg.lr_multiplier, "lr_multiplier")
+    built = [hooks.IterationTimer(), hooks.LRScheduler(scheduler=scheduler)]
     if is_main:
         built.append(hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer))
     built.append(hooks.EvalHook(cfg.train.eval_period, evaluate))
@@ -195,8 +194,10 @@ def _log_size(model: nn.Module) -> None:
     logger.info("%.2f M parameters, of which %.2f M are trained", total / 1e6, trained / 1e6)
 
 
-def _save_results(cfg: DictConfig, results: Results, iteration: int | None) -> Results:
-    """Writes ``results.json``; a metric that is not defined (no such object) becomes null."""
+def _save_results(
+    cfg: DictConfig, results: Results, iteration: int | None, name: str = "results.json"
+) -> Results:
+    """Writes the results; a metric that is not defined (no such object) becomes null."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -205,7 +206,7 @@ def _save_results(cfg: DictConfig, results: Results, iteration: int | None) -> R
         return number if math.isfinite(number) else None
 
     if comm.is_main_process():
-        path = os.path.join(cfg.train.output_dir, "results.json")
+        path = os.path.join(cfg.train.output_dir, name)
         with open(path, "w") as file:
             json.dump({"iteration": iteration, "metrics": plain(dict(results))}, file, indent=2)
         logger.info("results are in %s", path)

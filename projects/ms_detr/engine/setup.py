@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
+import warnings
 
+import detectron2
 import torch
+from detectron2.config import LazyConfig
 from detectron2.data import MetadataCatalog
 from detectron2.engine import default_setup
 from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
 from ..config import load_config
 from ..errors import ConfigError
-from .checks import check_init_checkpoint, check_output_dir, check_values, dataset_names
+from .checks import check_settings, dataset_names
 from .device import resolve_amp, resolve_device
+
+logger = logging.getLogger(__name__)
+
+# Warnings of code that is not ours, about what the user cannot change and need not know.
+_KNOWN_WARNINGS = (
+    # detectron2 makes a tensor of the boxes of one image: a few numbers.
+    r"Creating a tensor from a list of numpy\.ndarrays is extremely slow",
+    # fp16 skips the optimizer while the gradient scaler looks for its scale; the rate goes on.
+    r"Detected call of `lr_scheduler\.step\(\)` before `optimizer\.step\(\)`",
+)
 
 
 def setup(args: argparse.Namespace) -> DictConfig:
@@ -24,34 +41,55 @@ def setup(args: argparse.Namespace) -> DictConfig:
         args: of ``detectron2.engine.default_argument_parser``.
 
     Returns:
-        The config, as it is saved to ``config.yaml`` in the output directory.
+        The config, as it is saved to ``config.yaml`` in the output directory; with
+        ``--eval-only`` to ``config_eval.yaml``, so that the one of a training run stays.
 
     Raises:
         ConfigError: a key, a value, a file or the output directory cannot be used. Nothing has
             been built by then.
     """
     cfg = load_config(args.config_file, args.opts or [])
-    check_values(cfg)
-    if comm.is_main_process():
-        check_output_dir(cfg.train.output_dir)
-    check_init_checkpoint(cfg.train.init_checkpoint)
+    check_settings(cfg, resume=args.resume, evaluate=args.eval_only)
     device = resolve_device(cfg.train.device)
     resolve_amp(cfg.train.amp.enabled, cfg.train.amp.dtype, device)
     _check_batch(cfg)
-    prepare_dataset(cfg)
+    prepare_dataset(cfg, *(("test",) if args.eval_only else ()))
+    for message in _KNOWN_WARNINGS:
+        warnings.filterwarnings("ignore", message=message, category=UserWarning)
     # detectron2 sets up its own loggers only.
     setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="ms_detr")
-    default_setup(cfg, args)
+    if args.eval_only:
+        _setup_evaluation(cfg, args)
+    else:
+        default_setup(cfg, args)
     return cfg
 
 
-def prepare_dataset(cfg: DictConfig) -> None:
+def _setup_evaluation(cfg: DictConfig, args: argparse.Namespace) -> None:
+    """What detectron2's ``default_setup`` does, but for ``config.yaml``, which it overwrites."""
+    folder, rank = cfg.train.output_dir, comm.get_rank()
+    setup_logger(folder, distributed_rank=rank, name="fvcore")
+    setup_logger(folder, distributed_rank=rank)
+    logger.info("Environment info:\n%s", collect_env_info())
+    logger.info("Command line arguments: %s", args)
+    if comm.is_main_process():
+        LazyConfig.save(cfg, os.path.join(folder, "config_eval.yaml"))
+    seed_all_rng(None if cfg.train.seed < 0 else cfg.train.seed + rank)
+
+
+def prepare_dataset(cfg: DictConfig, *splits: str) -> None:
     """Registers the data sets of the config and notes their classes in ``cfg.dataset``.
 
     A config that trains on files given on the command line has a section ``dataset``. It receives
-    ``num_classes`` and ``class_names``, so that the saved ``config.yaml`` says what the model's
-    outputs mean, also where the json is not at hand. They always come from the data: what a
-    loaded ``config.yaml`` says about them is replaced.
+    ``num_classes`` and ``class_names``, so that a reader of the saved ``config.yaml`` knows what
+    the model's outputs mean, also where the json is not at hand. They always come from the data:
+    what a loaded ``config.yaml`` says about them is replaced.
+
+    Args:
+        cfg: the config, which is changed.
+        splits: loaders whose data sets are needed, "train", "test" or both (the default). With
+            "test" alone the training json is read only if another part of the config asks for
+            it, as a model does that counts its classes.
 
     Raises:
         DatasetError: a file is not given, is missing, or its categories cannot be used.
@@ -59,7 +97,7 @@ def prepare_dataset(cfg: DictConfig) -> None:
     section = cfg.get("dataset")
     if not isinstance(section, DictConfig):
         return
-    names = dataset_names(cfg)
+    names = dataset_names(cfg, *splits)
     classes = MetadataCatalog.get(names[0]).get("thing_classes") if names else None
     if classes is not None:
         section.num_classes = len(classes)
@@ -70,14 +108,22 @@ def check_processes(num_processes: int) -> None:
     """Checks ``--num-gpus`` before processes are started.
 
     Raises:
-        ConfigError: negative, or more than the GPUs of this machine where it has any.
+        ConfigError: negative, more than the GPUs of this machine where it has any, or several
+            without a GPU where detectron2 cannot do that.
     """
     if num_processes < 0:
         raise ConfigError(f"--num-gpus is {num_processes}: it must be at least 0")
-    if num_processes > 1 and torch.cuda.is_available():
+    if num_processes <= 1:
+        return
+    if torch.cuda.is_available():
         count = torch.cuda.device_count()
         if num_processes > count:
             raise ConfigError(f"--num-gpus is {num_processes}, but PyTorch sees {count} GPUs")
+    elif detectron2.__version__.startswith("0.5"):
+        raise ConfigError(
+            f"--num-gpus is {num_processes}, but PyTorch sees no GPU: several processes on CPUs "
+            f"need detectron2 main (0.5 refuses to start them without CUDA); use --num-gpus 0"
+        )
 
 
 def _check_batch(cfg: DictConfig) -> None:

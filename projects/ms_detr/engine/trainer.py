@@ -18,6 +18,7 @@ from ..errors import NonFiniteError
 from .gradients import gradient_norms, scale_gradients
 
 logger = logging.getLogger(__name__)
+_LOOP_LOGGER = "detectron2.engine.train_loop"
 
 
 class Trainer(SimpleTrainer):
@@ -61,6 +62,15 @@ class Trainer(SimpleTrainer):
             for p in group["params"]
         ]
 
+    def train(self, start_iter: int, max_iter: int) -> None:
+        """Trains; a non-finite value is logged as its message, without a traceback."""
+        loop_logger = logging.getLogger(_LOOP_LOGGER)
+        loop_logger.addFilter(_state_non_finite)
+        try:
+            super().train(start_iter, max_iter)
+        finally:
+            loop_logger.removeFilter(_state_non_finite)
+
     def run_step(self) -> None:
         """One iteration; see the class for what it guarantees.
 
@@ -70,10 +80,10 @@ class Trainer(SimpleTrainer):
         if not self.model.training:
             raise RuntimeError("the model was left in evaluation mode: call model.train()")
         start = time.perf_counter()
-        batch = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
+        batch = None
         try:
-            self._step(batch, data_time)
+            batch = next(self._data_loader_iter)
+            self._step(batch, time.perf_counter() - start)
         except NonFiniteError as error:
             self.failed = True
             raise error.located(self.iter, describe_images(batch)) from error.__cause__
@@ -86,7 +96,7 @@ class Trainer(SimpleTrainer):
         with torch.autocast(
             self.device_type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None
         ):
-            losses = self.model(batch)
+            losses = self._forward(batch)
         names = list(losses)
         stacked = torch.stack([_as_scalar(name, loss) for name, loss in losses.items()])
         self.scaler.scale(stacked.sum()).backward()
@@ -109,6 +119,15 @@ class Trainer(SimpleTrainer):
         self._log(dict(zip(names, numbers[-len(names) :])), norm_value, data_time)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+
+    def _forward(self, batch: Any) -> dict[str, Tensor]:
+        try:
+            return self.model(batch)
+        except NonFiniteError as error:
+            # Matching is the only part of a model that has to look at the numbers; the loss
+            # terms are looked at after the forward, all together.
+            error.while_matching = True
+            raise
 
     def _check_gradients(self, names: Sequence[str], norms: Tensor) -> None:
         """Raises, unless the gradient scaler is still looking for its scale and skips the step."""
@@ -155,6 +174,14 @@ class Trainer(SimpleTrainer):
         if self.scaler.is_enabled() and "grad_scaler" in state_dict:
             self.scaler.load_state_dict(state_dict["grad_scaler"])
             self.skipped_steps = state_dict["skipped_steps"]
+
+
+def _state_non_finite(record: logging.LogRecord) -> bool:
+    """Turns detectron2's record of an exception into the exception's own words."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, NonFiniteError):
+        record.msg, record.args, record.exc_info = "Training stops: %s", (str(error),), None
+    return True
 
 
 def supervision_sums(terms: Mapping[str, float]) -> dict[str, float]:

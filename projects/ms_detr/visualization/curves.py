@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from collections import defaultdict
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ _SUPERVISIONS = {
     "mixed": ("one-to-many", "#e2661a"),
     "proposals": ("encoder proposals", "#8a8a8a"),
 }
+_FURTHER_COLOURS = ("#9b3fb5", "#2e9e5b", "#c7a008", "#d1345b", "#17a2a8", "#7a5230")
+_EVALUATED = ("bbox", "segm")  # metrics of classes whose names hold slashes look like losses
 _TERMS = {"class": "classification", "l1": "box L1", "giou": "box GIoU"}
 _PRECISIONS = {"bbox/AP": ("AP", "#1f5fbf"), "bbox/AP50": ("AP50", "#2e9e5b")}
 
@@ -80,7 +83,7 @@ def loss_series(metrics: dict[str, Series]) -> dict[tuple[str, str], Series]:
     layers: dict[tuple[str, str], list[Series]] = defaultdict(list)
     for name, series in metrics.items():
         parts = name.split("/")
-        if len(parts) == 3 and parts[2] in _TERMS:
+        if len(parts) == 3 and parts[0] not in _EVALUATED:
             layers[parts[0], parts[2]].append(series)
     totals = {}
     for key, group in layers.items():
@@ -95,7 +98,8 @@ def save_training_curves(
     """Writes a PNG with one panel per loss term and one with AP over iterations.
 
     Losses are as they enter the total, weighted and summed over layers; the pale line is what was
-    logged, the strong one a running mean. A supervision or AP that was not logged is left out.
+    logged, the strong one a running mean. Every supervision and term that was logged is drawn;
+    those of this project have colours and labels of their own, others follow under their names.
 
     Args:
         metrics_json: `metrics.json` of the training.
@@ -116,12 +120,17 @@ def save_training_curves(
             f"{metrics_json}: no loss named <supervision>/<layer>/<term> and no bbox/AP in it; "
             "mend: give the metrics.json of a training of this project"
         )
-    figure = Figure(figsize=(12, 7.6), dpi=120, layout="constrained", facecolor="white")
+    styles = _styles(losses)
+    terms = _TERMS | {term: term for _, term in losses if term not in _TERMS}
+    rows = math.ceil((len(terms) + 1) / 2)
+    figure = Figure(figsize=(12, 3.8 * rows), dpi=120, layout="constrained", facecolor="white")
     canvas = FigureCanvasAgg(figure)
-    panels = figure.subplots(2, 2).ravel()
-    for panel, (term, label) in zip(panels, _TERMS.items()):
-        _draw_losses(panel, losses, term, label)
-    _draw_precisions(panels[3], precisions)
+    panels = list(figure.subplots(rows, 2).ravel())
+    for panel, (term, label) in zip(panels, terms.items()):
+        _draw_losses(panel, losses, styles, term, label)
+    _draw_precisions(panels[len(terms)], precisions)
+    for panel in panels[len(terms) + 1 :]:
+        panel.set_axis_off()
     if title:
         figure.suptitle(title, fontsize=14, fontweight="bold")
     target = Path(path)
@@ -130,10 +139,24 @@ def save_training_curves(
     return target
 
 
-def _draw_losses(panel: Axes, losses: dict[tuple[str, str], Series], term: str, label: str) -> None:
+def _styles(losses: dict[tuple[str, str], Series]) -> dict[str, tuple[str, str]]:
+    """Label and colour by supervision: those of this project first, others as they come."""
+    others = dict.fromkeys(name for name, _ in losses if name not in _SUPERVISIONS)
+    return _SUPERVISIONS | {
+        name: (name, colour) for name, colour in zip(others, cycle(_FURTHER_COLOURS))
+    }
+
+
+def _draw_losses(
+    panel: Axes,
+    losses: dict[tuple[str, str], Series],
+    styles: dict[str, tuple[str, str]],
+    term: str,
+    label: str,
+) -> None:
     _prepare(panel, f"{label} loss (weighted, summed over layers)")
     peak = 0.0
-    for supervision, (name, colour) in _SUPERVISIONS.items():
+    for supervision, (name, colour) in styles.items():
         series = losses.get((supervision, term))
         if not series:
             continue
@@ -141,7 +164,9 @@ def _draw_losses(panel: Axes, losses: dict[tuple[str, str], Series], term: str, 
         smooth = _running_mean(values)
         thin = supervision == "proposals"
         panel.plot(steps, values, color=colour, alpha=0.22, linewidth=0.9)
-        panel.plot(steps, smooth, color=colour, linewidth=1.4 if thin else 2.2, label=name)
+        width = 1.4 if thin else 2.2
+        marker = "o" if len(steps) == 1 else None  # a line through one point cannot be seen
+        panel.plot(steps, smooth, color=colour, linewidth=width, marker=marker, label=name)
         finite = values[np.isfinite(values)]
         # the first steps may be many times higher than all the rest and would flatten it
         if len(finite):
@@ -173,7 +198,9 @@ def _draw_precisions(panel: Axes, precisions: dict[str, Series]) -> None:
 def _prepare(panel: Axes, title: str) -> None:
     panel.set_title(title, fontsize=11, loc="left")
     panel.set_xlabel("iteration")
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    # by default the locator prefers two ticks to whole ones, and one iteration gets fractions
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    panel.ticklabel_format(axis="x", style="plain", useOffset=False)
     panel.grid(color="#e4e4e4", linewidth=0.8)
     panel.set_axisbelow(True)
     for side in ("top", "right"):

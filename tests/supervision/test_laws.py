@@ -159,6 +159,8 @@ def test_wrong_combinations_are_named():
     }
     with pytest.raises(ValueError, match="needs two-stage queries"):
         ProposalSupervision(**parts)(outputs, targets)
+    with pytest.raises(TypeError, match="tap"):
+        ProposalSupervision(tap="internal", **parts)
     with pytest.raises(ValueError, match="reads tap output or internal, not 'middle'"):
         Supervision(tap="middle", **parts)
     with pytest.raises(ValueError, match="at least one supervision"):

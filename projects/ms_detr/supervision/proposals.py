@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..assigners import Assigner
+from ..losses import LossTerms
 from ..structures import LayerPredictions, Targets
 from .supervision import Supervision, TrainingOutputs, assign, weigh
 
@@ -14,7 +16,14 @@ class ProposalSupervision(Supervision):
     Objects are paired with *anchors*, as the released code of MS-DETR does, so that the pairs do
     not change while the predictions do; losses are those of the predicted boxes.  Every object is
     of class 0 here.
+
+    Args:
+        assigner: which token answers which object.
+        terms: loss terms.
     """
+
+    def __init__(self, *, assigner: Assigner, terms: LossTerms):
+        super().__init__(assigner=assigner, terms=terms)
 
     def forward(self, outputs: TrainingOutputs, targets: Targets) -> dict[str, Tensor]:
         proposals = outputs.proposals

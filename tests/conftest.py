@@ -6,9 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-SHARED_VARIABLE = "MS_DETR_SHARED"
+from shared_data import REPOSITORY, SHARED_VARIABLE, shared_folder
 
 
 def pytest_configure() -> None:
@@ -40,8 +38,7 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with reference data (``data/``, ``golden/``); without it the test is skipped."""
-    given = os.environ.get(SHARED_VARIABLE)
-    folder = Path(given) if given else REPOSITORY.parent / "shared"
-    if not folder.is_dir():
-        pytest.skip(f"no reference data at {folder} (set {SHARED_VARIABLE} to the folder)")
+    folder = shared_folder()
+    if folder is None:
+        pytest.skip(f"no reference data beside the repository (or set {SHARED_VARIABLE} to it)")
     return folder

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/results.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/checkpoints.md",
+    "docs/results.md",
+]
 PLACES = ("", "projects", "projects/ms_detr", "configs", "docs")
 
 

@@ -1,4 +1,4 @@
-"""One-stage Deformable-DETR with box refinement, R50, 300 queries, 50 epochs on COCO."""
+"""One-stage Deformable-DETR with box refinement, R50, 50 epochs on COCO: published AP 46.2."""
 
 from ..common.backbones.resnet import resnet50_weights
 from ..common.data.coco import dataloader

@@ -1,4 +1,4 @@
-"""Deformable-DETR++, R50, 900 queries, 12 epochs on COCO: the baseline of the 900-query MS-DETR."""
+"""Deformable-DETR++, R50, 900 queries, 12 epochs on COCO; not published."""
 
 from ..common.backbones.resnet import resnet50_weights
 from ..common.data.coco import dataloader

@@ -10,6 +10,7 @@ dataloader.train.total_batch_size; scale optimizer.lr with the batch (2e-4 is fo
 from detectron2.config import LazyCall as L
 
 from ms_detr.data import count_classes
+from ms_detr.heads import ClippedDetections
 
 from ..common.backbones.resnet import resnet50_weights
 from ..common.data.custom import dataloader, dataset
@@ -19,6 +20,7 @@ from ..common.train import train
 from ..models.ms_detr_pp import model
 
 model.heads.num_classes = L(count_classes)(json_file="${dataset.train_json}")
+model.postprocess = L(ClippedDetections)(detections=model.postprocess)
 
 train.init_checkpoint = resnet50_weights
 train.max_iter = 10000

@@ -54,6 +54,7 @@ model = L(MSDETR)(
         embed_dim="${..neck.embed_dim}",
         num_classes=80,
         num_layers="${..decoder.num_layers}",
+        initial_size_logit=0.0,
     ),
     postprocess=L(TopKDetections)(num_detections=100),
     supervisions=L(SupervisionSet)(one_to_one=one_to_one, proposals=proposals),

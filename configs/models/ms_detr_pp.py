@@ -1,6 +1,6 @@
 """MS-DETR, implementation (c), on Deformable-DETR++."""
 
-from ..common.supervision.mixed import mix
+from ..common.supervision.mixed import mix_c
 from .deformable_detr_pp import model
 
-mix(model)
+mix_c(model)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 from detectron2.modeling import Backbone
-from detectron2.modeling.postprocessing import detector_postprocess
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import ImageList
 from torch import Tensor, nn
 
 from .decoder import Decoder
@@ -104,11 +103,9 @@ class MSDETR(nn.Module):
             instances = [item["instances"].to(self.device) for item in batched_inputs]
             targets = Targets.from_instances(instances, states.references[0].dtype)
             return self.supervisions(TrainingOutputs(states, proposals, self.heads), targets)
-        detections = self.postprocess(self.predict(states), images.image_sizes)
-        return [
-            {"instances": self._resize(found, item)}
-            for found, item in zip(detections, batched_inputs)
-        ]
+        sizes = [self._output_size(item) for item in batched_inputs]
+        detections = self.postprocess(self.predict(states), sizes)
+        return [{"instances": found} for found in detections]
 
     def preprocess(self, batched_inputs: list[dict]) -> ImageList:
         """Normalise the images and pad them to one size with zeros."""
@@ -133,6 +130,7 @@ class MSDETR(nn.Module):
         return self.heads(states.taps["output"][last], states.references[last], last)
 
     @staticmethod
-    def _resize(instances: Instances, item: dict) -> Instances:
-        height, width = instances.image_size
-        return detector_postprocess(instances, item.get("height", height), item.get("width", width))
+    def _output_size(item: dict) -> tuple[int, int]:
+        """(height, width) that the detections are wanted in: by default that of the input."""
+        height, width = item["image"].shape[-2:]
+        return item.get("height", height), item.get("width", width)

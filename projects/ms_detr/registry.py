@@ -15,7 +15,10 @@ ASSIGNERS.__doc__ = (
 MATCH_COSTS = Registry("MATCH_COSTS")
 MATCH_COSTS.__doc__ = "Price of answering an object with a query, used by the Hungarian assigner."
 
+MERGES = Registry("MERGES")
+MERGES.__doc__ = "Add one-to-one pairs to one-to-many pairs: see :class:`ms_detr.assigners.Merge`."
+
 LOSSES = Registry("LOSSES")
 LOSSES.__doc__ = "Loss terms of a supervision: see :class:`ms_detr.losses.LossTerm`."
 
-__all__ = ["ASSIGNERS", "LOSSES", "MATCH_COSTS", "META_ARCH_REGISTRY"]
+__all__ = ["ASSIGNERS", "LOSSES", "MATCH_COSTS", "MERGES", "META_ARCH_REGISTRY"]

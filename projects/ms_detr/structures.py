@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -149,6 +150,14 @@ class Targets:
             num_boxes = num_boxes / torch.distributed.get_world_size()
         return cls(labels, torch.cat(boxes), tuple(map(len, instances)), num_boxes.clamp(min=1))
 
+    @cached_property
+    def image_G(self) -> Tensor:
+        """(G,) int64, the image of every object; made on the device, without a copy from here."""
+        device = self.labels_G.device
+        return torch.cat(
+            [torch.full((count,), image, device=device) for image, count in enumerate(self.counts)]
+        )
+
     def as_objectness(self) -> Targets:
         """The same objects, all of class 0."""
         return replace(self, labels_G=torch.zeros_like(self.labels_G))
@@ -215,15 +224,21 @@ class LayerPredictions:
 class Assignment:
     """Which query is taught which object.
 
+    An assigner may return more slots P than pairs, so that their number is known without asking
+    the device; losses count the slots that hold a pair.
+
     Attributes:
         image_P, query_P, target_P: the pairs; ``target_P`` indexes the objects of :class:`Targets`.
-        labelled_P: False for a pair whose query is also in a better pair: a query with two objects
-            learns both boxes, but only the class of the better one.
-        normalizer: (), what losses are divided by.
+            Slots without a pair hold valid indices of no meaning.
+        valid_P: True for a slot that holds a pair.
+        labelled_P: True for the pair that says which class its query learns; at most one per query.
+            A query with two objects learns both boxes, but one class.  Implies ``valid_P``.
+        normalizer: (), what losses are divided by; NaN if the predictions were not finite.
     """
 
     image_P: Tensor
     query_P: Tensor
     target_P: Tensor
+    valid_P: Tensor
     labelled_P: Tensor
     normalizer: Tensor

@@ -75,16 +75,36 @@ def test_encoder_and_decoder_never_read_padding(training):
 
 def test_detections_are_in_the_asked_size_and_sorted():
     model = build(MODEL).eval()
-    image = item(64, 80, 1)
-    image.update(height=128, width=40)
     with torch.no_grad():
-        (found,) = (x["instances"] for x in model([image]))
-        plain = model([{"image": image["image"]}])[0]["instances"]
-    assert found.image_size == (128, 40) and plain.image_size == (64, 80)
-    assert (found.scores.diff() <= 0).all()
-    assert found.pred_boxes.tensor[:, 2].max() <= 40
-    scale = torch.tensor([0.5, 2.0, 0.5, 2.0])
-    torch.testing.assert_close(found.pred_boxes.tensor, plain.pred_boxes.tensor * scale)
+        model.heads.box_heads[-1].layers[-1].bias[2:] = 6.0  # boxes beyond the image
+    image = item(64, 80, 1)["image"]
+    asked = [{}, {"height": 128, "width": 40}, {"height": 32}, {"width": 160}]
+    with torch.no_grad():
+        plain, *others = (model([{"image": image, **size}])[0]["instances"] for size in asked)
+    assert plain.image_size == (64, 80) and len(plain) == 60  # 12 queries, 5 classes: all of them
+    assert (plain.scores.diff() <= 0).all()
+    assert (plain.pred_boxes.tensor[:, :2] < 0).any() and (plain.pred_boxes.tensor > 80).any()
+    for found, size in zip(others, [(128, 40), (32, 80), (64, 160)], strict=True):
+        assert found.image_size == size
+        assert torch.equal(found.scores, plain.scores)
+        assert torch.equal(found.pred_classes, plain.pred_classes)
+        scale = torch.tensor([size[1] / 80, size[0] / 64] * 2)
+        torch.testing.assert_close(found.pred_boxes.tensor, plain.pred_boxes.tensor * scale)
+
+
+def test_images_of_a_batch_keep_their_own_sizes():
+    model = build(MODEL).eval()
+    batch = [item(64, 80, 1), item(48, 40, 1, seed=1)]
+    batch[0].update(height=128, width=160)
+    del batch[1]["height"], batch[1]["width"]
+    with torch.no_grad():
+        found = [result["instances"] for result in model(batch)]
+        images = model.preprocess(batch)
+        states, _ = model.detect(images.tensor, images.image_sizes)
+        expected = model.postprocess(model.predict(states), [(128, 160), (48, 40)])
+    for ours, wanted in zip(found, expected, strict=True):
+        assert ours.image_size == wanted.image_size
+        torch.testing.assert_close(ours.pred_boxes.tensor, wanted.pred_boxes.tensor)
 
 
 def test_the_same_seed_gives_the_same_losses():
@@ -150,6 +170,7 @@ def test_non_finite_predictions_name_supervision_and_layer():
 def test_components_are_registered():
     assert META_ARCH_REGISTRY.get("MSDETR") is MSDETR
     assert ASSIGNERS.get("HungarianAssigner") is HungarianAssigner
-    assert {name for name, _ in ASSIGNERS} == {"HungarianAssigner", "ReleasedTopKAssigner"}
+    published = {"ReleasedTopKAssigner", "BestObjectTopKAssigner", "AllPairsTopKAssigner"}
+    assert {name for name, _ in ASSIGNERS} == {"HungarianAssigner", *published}
     assert {name for name, _ in LOSSES} == {"FocalLoss", "L1Loss", "GIoULoss"}
     assert {name for name, _ in MATCH_COSTS} == {"FocalCost", "L1Cost", "GIoUCost"}

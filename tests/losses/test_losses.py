@@ -13,7 +13,8 @@ from ms_detr.structures import Assignment, LayerPredictions, Targets
 def assignment(pairs, normalizer=2.0, labelled=None):
     image, query, target = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 3).unbind(1)
     labelled = torch.ones(len(pairs), dtype=torch.bool) if labelled is None else labelled
-    return Assignment(image, query, target, labelled, torch.tensor(normalizer))
+    valid = torch.ones_like(labelled)
+    return Assignment(image, query, target, valid, labelled, torch.tensor(normalizer))
 
 
 @pytest.fixture

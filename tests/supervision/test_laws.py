@@ -4,13 +4,20 @@ import copy
 
 import pytest
 import torch
+from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from small_models import build, item, load, shrink
 
-from ms_detr.assigners import FocalCost, HungarianAssigner, MatchCosts
+from ms_detr.assigners import FocalCost, HungarianAssigner, MatchCosts, OverrideByOneToMany
 from ms_detr.losses import FocalLoss, LossTerms
 from ms_detr.structures import Targets
-from ms_detr.supervision import ProposalSupervision, Supervision, SupervisionSet, TrainingOutputs
+from ms_detr.supervision import (
+    PredictedProposalSupervision,
+    ProposalSupervision,
+    Supervision,
+    SupervisionSet,
+    TrainingOutputs,
+)
 
 BATCH = [item(64, 80, 3, seed=1), item(48, 60, 2, seed=2)]
 
@@ -143,10 +150,61 @@ def test_proposals_are_matched_on_anchors():
     supervision = ProposalSupervision(
         assigner=Spy(costs=MatchCosts(c=FocalCost(1.0))), terms=LossTerms(c=FocalLoss(1.0))
     )
-    supervision(outputs, targets)
+    supervision.prepare(outputs, targets)
     for image, (boxes, labels) in enumerate(seen):
         assert torch.equal(boxes, outputs.proposals.anchors_BS4[image])
         assert not labels.any()
+    seen.clear()
+    PredictedProposalSupervision(assigner=supervision.assigner, terms=supervision.terms).prepare(
+        outputs, targets
+    )
+    assert len(seen) == 2
+    for image, (boxes, _) in enumerate(seen):
+        assert torch.equal(boxes, outputs.proposals.boxes_BS4[image])
+
+
+def pairs(lesson):
+    found = lesson.assignment
+    pairs = torch.stack([found.image_P, found.query_P, found.target_P], 1)[found.valid_P]
+    return set(map(tuple, pairs.tolist()))
+
+
+def test_merge_adds_the_pairs_of_the_same_layer():
+    model = build("models/ms_detr.py").train()
+    outputs = outputs_of(model)
+    targets = Targets.from_instances([image["instances"] for image in BATCH])
+    before = model.supervisions.prepare(outputs, targets)
+    model.supervisions["mixed"].merge = OverrideByOneToMany(source="one_to_one")
+    after = model.supervisions.prepare(outputs, targets)
+    for layer in range(2):
+        assert pairs(after["one_to_one"][layer]) == pairs(before["one_to_one"][layer])
+        many, one = pairs(before["mixed"][layer]), pairs(before["one_to_one"][layer])
+        merged = pairs(after["mixed"][layer])
+        queries = {pair[:2] for pair in many}
+        # every one-to-one pair whose query was free came along, and each query answers once
+        assert {pair for pair in one if pair[:2] not in queries} <= merged <= many | one
+        assert len({pair[:2] for pair in merged}) == len(merged)
+    assert any(pairs(a) != pairs(b) for a, b in zip(before["mixed"], after["mixed"]))
+
+
+@pytest.mark.parametrize("source", ["mixed", "proposals", "nobody"])
+def test_a_merge_needs_another_supervision_of_the_queries(source):
+    node = shrink(load("models/ms_detr.py").model)
+    node.supervisions.mixed.merge = L(OverrideByOneToMany)(source=source)
+    message = f"supervisions.mixed.merge.source is '{source}'; .* queries: one_to_one"
+    with pytest.raises(Exception, match=message):
+        instantiate(node)
+
+
+def test_own_heads_are_taught_in_the_place_of_the_detectors():
+    model = build("models/ms_detr_a.py").train()
+    mixed = model.supervisions["mixed"]
+    assert mixed.tap == "output" and len(mixed.class_heads) == 2
+    losses = model(BATCH)
+    sum(loss for key, loss in losses.items() if key.startswith("mixed/")).backward()
+    assert all(p.grad.abs().sum() > 0 for p in mixed.class_heads.parameters())
+    assert all(p.grad is None for p in model.heads.class_heads.parameters())
+    assert all(p.grad is not None for p in model.heads.box_heads.parameters())
 
 
 def test_wrong_combinations_are_named():
@@ -158,7 +216,7 @@ def test_wrong_combinations_are_named():
         "terms": LossTerms(c=FocalLoss(1.0)),
     }
     with pytest.raises(ValueError, match="needs two-stage queries"):
-        ProposalSupervision(**parts)(outputs, targets)
+        ProposalSupervision(**parts).prepare(outputs, targets)
     with pytest.raises(TypeError, match="tap"):
         ProposalSupervision(tap="internal", **parts)
     with pytest.raises(ValueError, match="reads tap output or internal, not 'middle'"):

@@ -1,8 +1,12 @@
 """COCO 2017 with the augmentation of the published MS-DETR recipes.
 
 Training: flip; with probability 0.5 resize the short side to 400, 500 or 600 and crop 384 to 600
-pixels; then resize the short side to 480..800 in steps of 32, the long side to at most 1333.
-Evaluation: 800, at most 1333. Images without objects are kept.
+pixels; then resize the short side to 480..800 in steps of 32, the long side to about 1333 at most.
+Evaluation: 800, about 1333 at most. Images without objects are kept, also after a crop.
+
+Sizes and pixels are exactly those of DETR's code. The crop is detectron2's, which draws from the
+same distribution: height and width each uniform from 384 to the image's side or 600, then the place
+uniform. A box is dropped when less than 1e-5 pixels of a side are left of it, there when none is.
 """
 
 import detectron2.data.transforms as T
@@ -14,7 +18,7 @@ from detectron2.data import (
 )
 from omegaconf import OmegaConf
 
-from ms_detr.data import checked_dataset_dicts
+from ms_detr.data import DetrResize, checked_dataset_dicts
 from ms_detr.evaluation import CocoEvaluator
 
 dataloader = OmegaConf.create()
@@ -30,19 +34,13 @@ dataloader.train = L(build_detection_train_loader)(
             L(T.RandomApply)(
                 tfm_or_aug=L(T.AugmentationList)(
                     augs=[
-                        L(T.ResizeShortestEdge)(
-                            short_edge_length=[400, 500, 600], sample_style="choice"
-                        ),
+                        L(DetrResize)(short_edge_length=[400, 500, 600]),
                         L(T.RandomCrop)(crop_type="absolute_range", crop_size=[384, 600]),
                     ]
                 ),
                 prob=0.5,
             ),
-            L(T.ResizeShortestEdge)(
-                short_edge_length=list(range(480, 801, 32)),
-                max_size=1333,
-                sample_style="choice",
-            ),
+            L(DetrResize)(short_edge_length=list(range(480, 801, 32)), max_size=1333),
         ],
         image_format="RGB",
         use_instance_mask=False,
@@ -55,7 +53,7 @@ dataloader.test = L(build_detection_test_loader)(
     dataset=L(checked_dataset_dicts)(names="coco_2017_val", evaluation=True),
     mapper=L(DatasetMapper)(
         is_train=False,
-        augmentations=[L(T.ResizeShortestEdge)(short_edge_length=800, max_size=1333)],
+        augmentations=[L(DetrResize)(short_edge_length=800, max_size=1333)],
         image_format="${...train.mapper.image_format}",
     ),
     num_workers=4,

@@ -1,17 +1,29 @@
 """Which query answers which object."""
 
+from .all_pairs import AllPairsTopKAssigner
 from .assigner import Assigner
+from .best_object import BestObjectTopKAssigner
 from .costs import FocalCost, GIoUCost, L1Cost, MatchCost, MatchCosts
 from .hungarian import HungarianAssigner
-from .top_k import ReleasedTopKAssigner
+from .merge import AppendMissing, Merge, OverrideByOneToMany
+from .released import ReleasedTopKAssigner, seeded_generator
+from .top_k import Slots, TopKAssigner
 
 __all__ = [
+    "AllPairsTopKAssigner",
+    "AppendMissing",
     "Assigner",
+    "BestObjectTopKAssigner",
     "FocalCost",
     "GIoUCost",
     "HungarianAssigner",
     "L1Cost",
     "MatchCost",
     "MatchCosts",
+    "Merge",
+    "OverrideByOneToMany",
     "ReleasedTopKAssigner",
+    "Slots",
+    "TopKAssigner",
+    "seeded_generator",
 ]

@@ -6,8 +6,10 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from ..errors import NonFiniteError
 from ..registry import ASSIGNERS
-from .assigner import Assigner, Pairs
+from ..structures import Assignment, LayerPredictions, Targets
+from .assigner import Assigner
 from .costs import MatchCosts
 
 
@@ -16,6 +18,7 @@ class HungarianAssigner(Assigner):
     """The cheapest set of pairs in which every query and every object occurs at most once.
 
     With more objects than queries, the objects that are dearest to answer stay without a query.
+    Works on the host, image by image.
 
     Args:
         costs: price of a pair.
@@ -24,15 +27,41 @@ class HungarianAssigner(Assigner):
     def __init__(self, *, costs: MatchCosts):
         self.costs = costs
 
+    @torch.no_grad()
+    def __call__(self, predictions: LayerPredictions, targets: Targets) -> Assignment:
+        """Assign.
+
+        Raises:
+            NonFiniteError: predictions hold NaN or infinity, so that nothing can be ranked.
+        """
+        images, queries, objects, first = [], [], [], 0
+        for image, count in enumerate(targets.counts):
+            own = slice(first, first + count)
+            query_P, target_P = self.match(
+                predictions.logits_BNK[image],
+                predictions.boxes_BN4[image],
+                targets.labels_G[own],
+                targets.boxes_G4[own],
+            )
+            images.append(torch.full_like(query_P, image))
+            queries.append(query_P)
+            objects.append(target_P + first)
+            first += count
+        image_P, query_P, target_P = map(torch.cat, (images, queries, objects))
+        every_P = torch.ones_like(query_P, dtype=torch.bool)
+        return Assignment(image_P, query_P, target_P, every_P, every_P, targets.num_boxes)
+
     def match(
         self, logits_NK: Tensor, boxes_N4: Tensor, labels_G: Tensor, boxes_G4: Tensor
-    ) -> Pairs:
+    ) -> tuple[Tensor, Tensor]:
+        """Queries and objects of the pairs of one image, by object; G may be 0."""
         device = logits_NK.device
         if len(labels_G) == 0:
             empty = torch.zeros(0, dtype=torch.int64, device=device)
-            return Pairs(empty, empty, empty.bool())
+            return empty, empty
         cost_NG = self.costs(logits_NK, boxes_N4, labels_G, boxes_G4).cpu()
-        self.require_finite(cost_NG)
+        if not torch.isfinite(cost_NG).all():
+            raise NonFiniteError("class logits or boxes of the predictions are NaN or infinite")
         query, target = (torch.from_numpy(i).to(device) for i in linear_sum_assignment(cost_NG))
         order = target.argsort()
-        return Pairs(query[order], target[order], torch.ones_like(query, dtype=torch.bool))
+        return query[order], target[order]

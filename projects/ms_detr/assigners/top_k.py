@@ -1,101 +1,99 @@
-"""One-to-many assignment of MS-DETR."""
+"""What the one-to-many assigners of MS-DETR share."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert, box_iou
 
-from ..registry import ASSIGNERS
-from .assigner import Assigner, Pairs
+from ..overlap import area_of_corners, corners_of
+from ..structures import Assignment, LayerPredictions, Targets
+from .assigner import Assigner
+from .selection import label_owners
 
 
-@ASSIGNERS.register()
-class ReleasedTopKAssigner(Assigner):
-    """Up to ``k`` best queries per object, as the code released with MS-DETR finds them.
+class Slots(NamedTuple):
+    """Slots (G, K) of every object, best first: query, score, and whether the slot is a pair."""
 
-    The score of a pair is ``(1 - alpha) * IoU + alpha * class probability``.  A query is positive
-    for the object it scores highest with if that score reaches ``threshold``, or if it is some
-    object's best query (it keeps its own favourite all the same).  An object with c positive
-    queries is then given its min(c, k) best queries out of *all* queries.  So a query may be given
-    to two objects: it learns both boxes, and the class of the better pair.  An object may stay
-    without a query.  The paper's supplement (section C, Algorithm 1) describes a simpler rule.
+    query_GK: Tensor
+    score_GK: Tensor
+    valid_GK: Tensor
 
-    The released code cuts positives beyond a quarter of the queries at random; here the best
-    scores stay, so that the same predictions always give the same pairs.
+
+class TopKAssigner(Assigner):
+    """Gives every object up to ``k`` queries of high score.
+
+    The score of a query and an object of its image is
+    ``(1 - alpha) * IoU + alpha * probability of the object's class``, in [0, 1] (supplement of
+    MS-DETR, section C).  Subclasses say which queries an object may have.  A query with several
+    objects learns all their boxes, and the class of the one it scores highest with.
+
+    Works on all images and objects at once and never waits for the device.  So it cannot raise for
+    predictions that are NaN or infinite: it makes ``normalizer`` NaN, and with it every loss.
+    Equal scores: the query, and the object, of the lowest index is preferred.
 
     Args:
         k: most queries of an object.
-        threshold: lowest score of a positive query, in [0, 1].
+        threshold: score that a query must reach, in [0, 1].
         alpha: weight of the class probability in the score, in [0, 1].
-        positive_fraction: most positive queries, as a share of the queries, in (0, 1]; at least
-            one query may always be positive.
     """
 
-    def __init__(
-        self,
-        *,
-        k: int = 6,
-        threshold: float = 0.4,
-        alpha: float = 0.3,
-        positive_fraction: float = 0.25,
-    ):
-        if not isinstance(k, int) or k < 1:
+    def __init__(self, *, k: int = 6, threshold: float = 0.4, alpha: float = 0.3):
+        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
             raise ValueError(f"k must be a whole number of at least 1, got {k}")
         for name, value in (("threshold", threshold), ("alpha", alpha)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {value}")
-        if not 0 < positive_fraction <= 1:
-            raise ValueError(f"positive_fraction must be in (0, 1], got {positive_fraction}")
         self.k, self.threshold, self.alpha = k, threshold, alpha
-        self.positive_fraction = positive_fraction
 
-    def scores(
-        self, logits_NK: Tensor, boxes_N4: Tensor, labels_G: Tensor, boxes_G4: Tensor
-    ) -> Tensor:
-        """Score (G, N) of every pair of one image, in [0, 1]."""
-        iou_GN = box_iou(
-            box_convert(boxes_G4, "cxcywh", "xyxy"), box_convert(boxes_N4, "cxcywh", "xyxy")
+    @torch.no_grad()
+    def __call__(self, predictions: LayerPredictions, targets: Targets) -> Assignment:
+        """Assign; returns G * min(k, N) slots, by object and then by falling score."""
+        slots = self.select(self.scores(predictions, targets), targets)
+        images, queries = predictions.boxes_BN4.shape[:2]
+        query_P, valid_P = slots.query_GK.flatten(), slots.valid_GK.flatten()
+        index_G = torch.arange(len(targets.labels_G), device=query_P.device)
+        target_P = index_G[:, None].expand_as(slots.query_GK).flatten()
+        image_P = targets.image_G[target_P]
+        labelled_P = label_owners(
+            image_P * queries + query_P, slots.score_GK.flatten(), valid_P, images * queries
         )
-        probability_GN = logits_NK[:, labels_G].sigmoid().T
-        return (1 - self.alpha) * iou_GN + self.alpha * probability_GN
+        finite = is_finite(predictions.boxes_BN4) & is_finite(predictions.logits_BNK)
+        normalizer = targets.num_boxes.masked_fill(~finite, float("nan"))
+        return Assignment(image_P, query_P, target_P, valid_P, labelled_P, normalizer)
 
-    def match(
-        self, logits_NK: Tensor, boxes_N4: Tensor, labels_G: Tensor, boxes_G4: Tensor
-    ) -> Pairs:
-        if len(labels_G) == 0:
-            empty = torch.zeros(0, dtype=torch.int64, device=logits_NK.device)
-            return Pairs(empty, empty, empty.bool())
-        score_GN = self.scores(logits_NK, boxes_N4, labels_G, boxes_G4)
-        self.require_finite(score_GN)
-        wanted_G = self._positives_per_object(score_GN)
-        rank_GN = ranks(score_GN)
-        taken_GN = rank_GN < wanted_G.clamp(max=self.k)[:, None]
-        target_P, query_P = taken_GN.nonzero(as_tuple=True)
-        # The best pair of a query owns its label; of equal ones the first object's.
-        taken_score_GN = score_GN.masked_fill(~taken_GN, -1.0)
-        best_GN = taken_score_GN == taken_score_GN.amax(0)
-        owner_GN = best_GN & (best_GN.cumsum(0) == 1)
-        return Pairs(query_P, target_P, owner_GN[target_P, query_P])
+    def scores(self, predictions: LayerPredictions, targets: Targets) -> Tensor:
+        """Score (G, N) of every object with every query of its image."""
+        boxes_BN4 = predictions.boxes_BN4
+        dtype = torch.promote_types(boxes_BN4.dtype, torch.float32)
+        image_G = targets.image_G
+        true_G1 = corners_of(targets.boxes_G4[:, None].to(dtype))
+        corners_BN = corners_of(boxes_BN4.to(dtype))
+        x0, y0, x1, y1 = corners_BN
+        # (G, N) is large: memory for it is asked for four times, then everything is done in place.
+        iou, free = x1.index_select(0, image_G), x0.index_select(0, image_G)
+        iou.clamp_(max=true_G1[2]).sub_(free.clamp_(min=true_G1[0])).clamp_(min=0)
+        height = y1.index_select(0, image_G).clamp_(max=true_G1[3])
+        torch.index_select(y0, 0, image_G, out=free)
+        iou.mul_(height.sub_(free.clamp_(min=true_G1[1])).clamp_(min=0))
+        torch.index_select(area_of_corners(corners_BN), 0, image_G, out=free)
+        iou.div_(free.add_(area_of_corners(true_G1)).sub_(iou))
+        logits_GN = predictions.logits_BNK.transpose(1, 2)[image_G, targets.labels_G]
+        probability_GN = logits_GN.to(dtype).sigmoid_()
+        return iou.mul_(1 - self.alpha).add_(probability_GN.mul_(self.alpha))
 
-    def _positives_per_object(self, score_GN: Tensor) -> Tensor:
-        best_score_N, favourite_N = first_max(score_GN)
-        positive_N = best_score_N >= self.threshold
-        # Of exactly equal queries topk takes the one that the published code takes (on a CPU).
-        positive_N[score_GN.topk(1, dim=1)[1]] = True
-        limit = max(1, int(self.positive_fraction * len(positive_N)))
-        positive_N &= ranks(best_score_N.masked_fill(~positive_N, -1.0)[None])[0] < limit
-        return torch.bincount(favourite_N, positive_N.to(score_GN.dtype), len(score_GN))
+    def select(self, score_GN: Tensor, targets: Targets) -> Slots:
+        """Which queries every object is given.
 
-
-def ranks(score_GN: Tensor) -> Tensor:
-    """Place (G, N) of every entry in its row, 0 for the largest; equal entries keep their order."""
-    order_GN = score_GN.sort(dim=1, descending=True, stable=True)[1]
-    place_N = torch.arange(score_GN.shape[1], device=score_GN.device)
-    return torch.empty_like(order_GN).scatter_(1, order_GN, place_N.expand_as(order_GN))
+        Args:
+            score_GN: see :meth:`scores`; may be overwritten.
+            targets: objects of the batch.
+        """
+        raise NotImplementedError
 
 
-def first_max(score_GN: Tensor) -> tuple[Tensor, Tensor]:
-    """Largest value of every column and its row; of equal ones the first row, on any device."""
-    value_N = score_GN.amax(0)
-    return value_N, (score_GN == value_N).to(torch.uint8).argmax(0)
+def is_finite(values: Tensor) -> Tensor:
+    """(), False if some value is NaN or infinite, which its extremes tell."""
+    low, high = values.aminmax()
+    return (high.double() - low.double()).isfinite()

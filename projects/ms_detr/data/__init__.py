@@ -1,5 +1,6 @@
 """Data sets: the embedded one of shapes, any COCO json, and the checks before the first step."""
 
+from .augmentations import DetrResize
 from .checks import CocoSummary, check_coco_json, check_dataset
 from .coco import (
     CocoJson,
@@ -16,6 +17,7 @@ __all__ = [
     "CocoJson",
     "CocoSummary",
     "DatasetError",
+    "DetrResize",
     "ShapesDataset",
     "check_coco_json",
     "check_dataset",

@@ -2,13 +2,14 @@
 
 from .decoder import Decoder
 from .layers import CrossSelfLayer, DecoderLayer, SelfCrossLayer
-from .refine import DetachedRefinement, LookForwardTwice, Refinement
+from .refine import DetachedRefinement, FixedReference, LookForwardTwice, Refinement
 
 __all__ = [
     "CrossSelfLayer",
     "Decoder",
     "DecoderLayer",
     "DetachedRefinement",
+    "FixedReference",
     "LookForwardTwice",
     "Refinement",
     "SelfCrossLayer",

@@ -33,14 +33,13 @@ class Decoder(nn.Module):
     def forward(
         self, queries: Queries, memory: FeaturePyramid, heads: PredictionHeads
     ) -> DecoderStates:
-        """Decode; ``heads`` gives the boxes that the refinement needs between two layers."""
+        """Decode; ``heads`` has the box heads that the refinement may need between two layers."""
         query = queries.content_BNC
         reference = References(queries.reference_BNr, queries.reference_BNr)
         outputs, internals, references = [], [], []
         for index, layer in enumerate(self.layers):
             if index:
-                delta = heads.box_delta(query, index - 1)
-                reference = self.refinement(delta, reference.attention)
+                reference = self.refinement(query, reference.attention, heads.box_heads, index - 1)
             query, internal = layer(query, queries.pos_BNC, reference.attention, memory)
             outputs.append(query)
             internals.append(internal)

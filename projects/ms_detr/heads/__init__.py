@@ -1,7 +1,18 @@
 """From query states to predictions, and from predictions to detections."""
 
 from .boxes import apply_delta, inverse_sigmoid
-from .postprocess import Postprocess, TopKDetections
-from .prediction import PredictionHeads
+from .postprocess import ClippedDetections, NMSDetections, Postprocess, TopKDetections
+from .prediction import BoxHeads, ClassHeads, PredictionHeads, SharedPredictionHeads
 
-__all__ = ["Postprocess", "PredictionHeads", "TopKDetections", "apply_delta", "inverse_sigmoid"]
+__all__ = [
+    "BoxHeads",
+    "ClassHeads",
+    "ClippedDetections",
+    "NMSDetections",
+    "Postprocess",
+    "PredictionHeads",
+    "SharedPredictionHeads",
+    "TopKDetections",
+    "apply_delta",
+    "inverse_sigmoid",
+]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-from torchvision.ops import box_convert, generalized_box_iou_loss
 
+from ..overlap import generalized_iou
 from ..registry import LOSSES
 from ..structures import Assignment, LayerPredictions, Targets
 from .term import LossTerm
@@ -13,9 +14,13 @@ from .term import LossTerm
 def paired_boxes(
     predictions: LayerPredictions, targets: Targets, assignment: Assignment
 ) -> tuple[Tensor, Tensor]:
-    """Predicted and true boxes (P, 4) of the pairs, as (cx, cy, w, h)."""
+    """Predicted and true boxes (P, 4) of the pairs, as (cx, cy, w, h).
+
+    Slots without a pair predict the truth: they have no loss and no gradient.
+    """
     predicted = predictions.boxes_BN4[assignment.image_P, assignment.query_P]
-    return predicted, targets.boxes_G4[assignment.target_P].to(predicted.dtype)
+    true = targets.boxes_G4[assignment.target_P].to(predicted.dtype)
+    return torch.where(assignment.valid_P[:, None], predicted, true), true
 
 
 @LOSSES.register()
@@ -36,10 +41,6 @@ class GIoULoss(LossTerm):
     def __call__(
         self, predictions: LayerPredictions, targets: Targets, assignment: Assignment
     ) -> Tensor:
-        predicted, true = (
-            box_convert(boxes, "cxcywh", "xyxy")
-            for boxes in paired_boxes(predictions, targets, assignment)
-        )
+        predicted, true = paired_boxes(predictions, targets, assignment)
         # True boxes have an area (the data checks see to it): the division needs no guard.
-        loss = generalized_box_iou_loss(predicted, true, reduction="sum", eps=0.0)
-        return loss / assignment.normalizer
+        return (1 - generalized_iou(predicted, true)).sum() / assignment.normalizer

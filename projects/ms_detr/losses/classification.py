@@ -29,11 +29,9 @@ class FocalLoss(LossTerm):
         self, predictions: LayerPredictions, targets: Targets, assignment: Assignment
     ) -> Tensor:
         logits = predictions.logits_BNK
-        owner = assignment.labelled_P
-        image, query, target = (
-            index[owner] for index in (assignment.image_P, assignment.query_P, assignment.target_P)
-        )
+        cells = (assignment.image_P, assignment.query_P, targets.labels_G[assignment.target_P])
+        # Adding counts what writing would lose: another pair may name the same query and class.
         truth = torch.zeros_like(logits)
-        truth[image, query, targets.labels_G[target]] = 1.0
+        truth.index_put_(cells, assignment.labelled_P.to(logits.dtype), accumulate=True)
         loss = sigmoid_focal_loss(logits, truth, self.alpha, self.gamma, reduction="sum")
         return loss / assignment.normalizer

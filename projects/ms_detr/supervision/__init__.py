@@ -1,12 +1,14 @@
 """What teaches the detector: a named set of supervisions, absent at inference."""
 
 from .branches import LayerwiseFeedForward
-from .proposals import ProposalSupervision
-from .supervision import Supervision, TrainingOutputs
+from .proposals import PredictedProposalSupervision, ProposalSupervision
+from .supervision import Lesson, Supervision, TrainingOutputs
 from .supervision_set import SupervisionSet
 
 __all__ = [
     "LayerwiseFeedForward",
+    "Lesson",
+    "PredictedProposalSupervision",
     "ProposalSupervision",
     "Supervision",
     "SupervisionSet",

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from ..assigners import Assigner
 from ..losses import LossTerms
-from ..structures import LayerPredictions, Targets
-from .supervision import Supervision, TrainingOutputs, assign, weigh
+from ..structures import LayerPredictions, Proposals, Targets
+from .supervision import Lesson, Supervision, TrainingOutputs, assign
 
 
 class ProposalSupervision(Supervision):
@@ -25,7 +25,7 @@ class ProposalSupervision(Supervision):
     def __init__(self, *, assigner: Assigner, terms: LossTerms):
         super().__init__(assigner=assigner, terms=terms)
 
-    def forward(self, outputs: TrainingOutputs, targets: Targets) -> dict[str, Tensor]:
+    def prepare(self, outputs: TrainingOutputs, targets: Targets) -> list[Lesson]:
         proposals = outputs.proposals
         if proposals is None:
             raise ValueError(
@@ -33,7 +33,19 @@ class ProposalSupervision(Supervision):
                 "use TwoStageQueries or delete the supervision from model.supervisions"
             )
         objects = targets.as_objectness()
-        anchors = LayerPredictions(proposals.logits_BSK, proposals.anchors_BS4)
-        assignment = assign(self.assigner, anchors, objects, 0)
+        matched = LayerPredictions(proposals.logits_BSK, self.matched_boxes(proposals))
         predictions = LayerPredictions(proposals.logits_BSK, proposals.boxes_BS4)
-        return weigh(self.terms, predictions, objects, assignment, 0)
+        return [Lesson(predictions, objects, assign(self.assigner, matched, objects, 0))]
+
+    @staticmethod
+    def matched_boxes(proposals: Proposals) -> Tensor:
+        """Boxes (B, S, 4) that decide which token answers which object."""
+        return proposals.anchors_BS4
+
+
+class PredictedProposalSupervision(ProposalSupervision):
+    """The same with pairs from the predicted boxes, as Deformable DETR and H-DETR have it."""
+
+    @staticmethod
+    def matched_boxes(proposals: Proposals) -> Tensor:
+        return proposals.boxes_BS4

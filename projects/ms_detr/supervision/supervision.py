@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..assigners import Assigner
+from ..assigners import Assigner, Merge
 from ..errors import NonFiniteError
-from ..heads import PredictionHeads
+from ..heads import BoxHeads, ClassHeads, PredictionHeads
 from ..losses import LossTerms
 from ..structures import (
     TAPS,
@@ -29,11 +29,20 @@ class TrainingOutputs:
     heads: PredictionHeads
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What one layer is taught: who answers what, before any loss is computed."""
+
+    predictions: LayerPredictions
+    targets: Targets
+    assignment: Assignment
+
+
 class Supervision(nn.Module):
     """Teaches the query states of every decoder layer: tap -> branch -> heads -> assigner -> terms.
 
     One-to-one supervision is the Hungarian assigner at the tap "output"; MS-DETR's one-to-many
-    supervision is a top-k assigner at either tap.  Both share the detector's heads.
+    supervision is a top-k assigner at either tap.
 
     Args:
         assigner: which query answers which object.
@@ -41,6 +50,8 @@ class Supervision(nn.Module):
         tap: where in the layer the states are read: "output" or "internal" (between the two
             attentions, see :mod:`ms_detr.decoder.layers`).
         branch: called with (states, layer) before the heads; it exists in training only.
+        class_heads, box_heads: own predictors, in training only; None: those of the detector.
+        merge: adds the pairs of another supervision of the set to those of the assigner.
     """
 
     def __init__(
@@ -50,6 +61,9 @@ class Supervision(nn.Module):
         terms: LossTerms,
         tap: str = "output",
         branch: nn.Module | None = None,
+        class_heads: ClassHeads | None = None,
+        box_heads: BoxHeads | None = None,
+        merge: Merge | None = None,
     ):
         super().__init__()
         if tap not in TAPS:
@@ -58,16 +72,39 @@ class Supervision(nn.Module):
         self.terms = terms
         self.tap = tap
         self.branch = branch if branch is not None else Unchanged()
+        self.class_heads = class_heads
+        self.box_heads = box_heads
+        self.merge = merge
 
-    def forward(self, outputs: TrainingOutputs, targets: Targets) -> dict[str, Tensor]:
+    def predict(self, outputs: TrainingOutputs) -> list[LayerPredictions]:
+        """What the taught states of every layer predict."""
+        references = outputs.states.references
+        return [
+            outputs.heads(
+                self.branch(states, layer),
+                references[layer],
+                layer,
+                class_heads=self.class_heads,
+                box_heads=self.box_heads,
+            )
+            for layer, states in enumerate(outputs.states.taps[self.tap])
+        ]
+
+    def prepare(self, outputs: TrainingOutputs, targets: Targets) -> list[Lesson]:
+        """One lesson per layer."""
+        return [
+            Lesson(predictions, targets, assign(self.assigner, predictions, targets, layer))
+            for layer, predictions in enumerate(self.predict(outputs))
+        ]
+
+    def losses(self, lessons: list[Lesson]) -> dict[str, Tensor]:
         """Weighted scalar losses by "<layer>/<term>"."""
-        losses = {}
-        for layer, states in enumerate(outputs.states.taps[self.tap]):
-            reference = outputs.states.references[layer]
-            predictions = outputs.heads(self.branch(states, layer), reference, layer)
-            assignment = assign(self.assigner, predictions, targets, layer)
-            losses.update(weigh(self.terms, predictions, targets, assignment, layer))
-        return losses
+        return {
+            f"{layer}/{name}": term.weight
+            * term(lesson.predictions, lesson.targets, lesson.assignment)
+            for layer, lesson in enumerate(lessons)
+            for name, term in self.terms
+        }
 
 
 class Unchanged(nn.Module):
@@ -85,17 +122,3 @@ def assign(
         return assigner(predictions, targets)
     except NonFiniteError as error:
         raise NonFiniteError(f"layer {layer}: {error}") from error
-
-
-def weigh(
-    terms: LossTerms,
-    predictions: LayerPredictions,
-    targets: Targets,
-    assignment: Assignment,
-    layer: int,
-) -> dict[str, Tensor]:
-    """Weighted losses of one layer by "<layer>/<term>"."""
-    return {
-        f"{layer}/{name}": term.weight * term(predictions, targets, assignment)
-        for name, term in terms
-    }

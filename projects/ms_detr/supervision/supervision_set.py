@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from ..errors import NonFiniteError
 from ..structures import Targets
-from .supervision import Supervision, TrainingOutputs
+from .proposals import ProposalSupervision
+from .supervision import Lesson, Supervision, TrainingOutputs
 
 
 class SupervisionSet(nn.ModuleDict):
@@ -22,14 +25,56 @@ class SupervisionSet(nn.ModuleDict):
                 "a detector needs at least one supervision, e.g. model.supervisions.one_to_one"
             )
         super().__init__(supervisions)
+        for name, supervision in supervisions.items():
+            if supervision.merge is not None:
+                self._check_source(name, supervision.merge.source)
 
     def forward(self, outputs: TrainingOutputs, targets: Targets) -> dict[str, Tensor]:
         """Weighted scalar losses by "<supervision>/<layer>/<term>"; their sum is the objective."""
-        losses = {}
+        lessons = self.prepare(outputs, targets)
+        return {
+            f"{name}/{key}": loss
+            for name, supervision in self.items()
+            for key, loss in supervision.losses(lessons[name]).items()
+        }
+
+    def prepare(self, outputs: TrainingOutputs, targets: Targets) -> dict[str, list[Lesson]]:
+        """The lessons of every supervision, by its name; merges come after all assignments."""
+        lessons = {}
         for name, supervision in self.items():
             try:
-                terms = supervision(outputs, targets)
+                lessons[name] = supervision.prepare(outputs, targets)
             except NonFiniteError as error:
                 raise NonFiniteError(f"supervision {name}, {error}") from error
-            losses.update({f"{name}/{key}": loss for key, loss in terms.items()})
-        return losses
+        return {
+            name: self._merged(supervision, lessons[name], lessons)
+            for name, supervision in self.items()
+        }
+
+    @staticmethod
+    def _merged(
+        supervision: Supervision, own: list[Lesson], all_lessons: dict[str, list[Lesson]]
+    ) -> list[Lesson]:
+        if supervision.merge is None:
+            return own
+        return [
+            replace(
+                lesson,
+                assignment=supervision.merge(
+                    lesson.assignment, other.assignment, lesson.predictions
+                ),
+            )
+            for lesson, other in zip(own, all_lessons[supervision.merge.source], strict=True)
+        ]
+
+    def _check_source(self, name: str, source: str) -> None:
+        mergeable = [
+            other
+            for other, supervision in self.items()
+            if other != name and not isinstance(supervision, ProposalSupervision)
+        ]
+        if source not in mergeable:
+            raise ValueError(
+                f"model.supervisions.{name}.merge.source is {source!r}; it must name another "
+                f"supervision of the decoder's queries: {', '.join(mergeable) or 'there is none'}"
+            )

@@ -1,0 +1,6 @@
+"""MS-DETR, implementation (a), on Deformable-DETR."""
+
+from ..common.supervision.mixed import mix_a
+from .deformable_detr import model
+
+mix_a(model)

@@ -1,0 +1,6 @@
+"""MS-DETR (a) on Deformable-DETR++, R50, 300 queries, 12 epochs on COCO."""
+
+from ..models.ms_detr_pp_a import model
+from ..ms_detr.ms_detr_pp_r50_300q_12ep import dataloader, lr_multiplier, optimizer, train
+
+train.output_dir = "output/ms_detr_pp_a_r50_300q_12ep"

@@ -1,0 +1,6 @@
+"""MS-DETR (d) on Deformable-DETR++, R50, 300 queries, 12 epochs on COCO."""
+
+from ..models.ms_detr_pp_d import model
+from ..ms_detr.ms_detr_pp_r50_300q_12ep import dataloader, lr_multiplier, optimizer, train
+
+train.output_dir = "output/ms_detr_pp_d_r50_300q_12ep"

@@ -1,0 +1,34 @@
+"""Checkpoints of the official code to ours and back."""
+
+from .converter import Converted, check_same, to_official, to_ours
+from .errors import CheckpointError, KeysError, UnsafeCheckpointError
+from .families import FAMILIES
+from .files import (
+    OfficialCheckpoint,
+    check_output,
+    load_official,
+    load_ours,
+    save_official,
+    save_ours,
+)
+from .layout import Layout
+from .names import name_pairs
+
+__all__ = [
+    "FAMILIES",
+    "CheckpointError",
+    "Converted",
+    "KeysError",
+    "Layout",
+    "OfficialCheckpoint",
+    "UnsafeCheckpointError",
+    "check_output",
+    "check_same",
+    "load_official",
+    "load_ours",
+    "name_pairs",
+    "save_official",
+    "save_ours",
+    "to_official",
+    "to_ours",
+]

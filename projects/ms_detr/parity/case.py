@@ -1,0 +1,112 @@
+"""Recorded cases of the official code, as a folder holds them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..structures import Targets
+from . import rules
+
+
+class CaseError(ValueError):
+    """A folder or file is not what the format of recorded cases says."""
+
+
+@dataclass(frozen=True)
+class GoldenCase:
+    """One run of the official code: its settings, its inputs by name, and what came out.
+
+    Attributes:
+        name: name of the files, without ending.
+        facts: the json: args, criterion, targets, losses, indices.
+        arrays: the npz: predictions, proposals, gradients; a name ends in the number type.
+        shapes: shape of every key of the official state dict; None if the folder does not say.
+    """
+
+    name: str
+    facts: dict
+    arrays: dict[str, np.ndarray]
+    shapes: dict[str, tuple[int, ...]] | None
+
+    @classmethod
+    def load(cls, path: Path) -> GoldenCase:
+        """Read NAME.json with the NAME.npz beside it."""
+        facts = json.loads(path.read_text())
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as stored:
+            arrays = dict(stored)
+        keys = path.parent / f"keys_{facts['case']}.json"
+        shapes = None
+        if keys.is_file():
+            entries = json.loads(keys.read_text())["keys"]
+            shapes = {entry["key"]: tuple(entry["shape"]) for entry in entries}
+        return cls(path.stem, facts, arrays, shapes)
+
+    @property
+    def args(self) -> dict:
+        """Command line of the official run."""
+        return self.facts["args"]
+
+    @property
+    def has_own_class_heads(self) -> bool:
+        """One-to-many supervision has class heads of its own: implementation (a)."""
+        return any(key.startswith("class_embed_o2m.") for key in self.facts["grad_keys"])
+
+    @property
+    def shares_heads(self) -> bool:
+        """All decoder layers have the same heads."""
+        return not self.args["with_box_refine"]
+
+    @cached_property
+    def num_classes(self) -> int:
+        """Outputs of the class heads."""
+        return self.arrays["o2o_logits.f64r"].shape[-1]
+
+    def official_state(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+        """The official state dict, by rule."""
+        return {
+            key: torch.from_numpy(rules.weight(rules.canonical(key, self.shares_heads), shape))
+            for key, shape in shapes.items()
+        }
+
+    def images(self) -> list[Tensor]:
+        """Normalised images (3, H, W), float32."""
+        return [torch.from_numpy(rules.image(*named)) for named in self.facts["images"]]
+
+    def targets(self, variant: str, dtype: torch.dtype) -> Targets:
+        """Ground truth of a variant."""
+        images = self.facts["targets"][variant]
+        labels = [label for image in images for label in image["labels"]]
+        boxes = [box for image in images for box in image["boxes"]]
+        return Targets(
+            torch.tensor(labels, dtype=torch.int64),
+            torch.tensor(boxes, dtype=dtype).reshape(-1, 4),
+            tuple(len(image["labels"]) for image in images),
+            torch.tensor(float(max(len(labels), 1)), dtype=dtype),
+        )
+
+
+def find_cases(folder: Path) -> list[Path]:
+    """The json files of all cases of a folder, by name.
+
+    Raises:
+        CaseError: there is no such folder, it holds no case, or a case lacks its arrays.
+    """
+    if not folder.is_dir():
+        raise CaseError(f"{folder} is not a folder; give one with recorded cases (NAME.json, .npz)")
+    arrays = {path.stem for path in folder.glob("*.npz")}
+    cases = [
+        path
+        for path in sorted(folder.glob("*.json"))
+        if path.name != "matchers.json" and not path.name.startswith("keys_")
+    ]
+    lonely = arrays.symmetric_difference(path.stem for path in cases)
+    if lonely:
+        raise CaseError(f"{folder}: {', '.join(sorted(lonely))}: needs both NAME.json and NAME.npz")
+    return cases

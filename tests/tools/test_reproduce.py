@@ -1,0 +1,163 @@
+"""The reproduction ledger: it agrees with the configs, and its commands can be run."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import shutil
+import sys
+
+import pytest
+import torch
+from detectron2.config import instantiate
+from small_models import item, shrink
+
+from ms_detr.config import load_config
+from ms_detr.convert import FAMILIES
+
+
+@pytest.fixture(scope="module")
+def tool(repository):
+    spec = importlib.util.spec_from_file_location("reproduce", repository / "tools/reproduce.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["reproduce"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def text(tool) -> str:
+    return tool.LEDGER.read_text()
+
+
+@pytest.fixture(scope="module")
+def ledger(tool, text):
+    return tool.read_ledger(text)
+
+
+def test_the_ledger_agrees_with_the_configs(tool, capsys):
+    assert tool.main(["--check"]) == 0, capsys.readouterr().out
+
+
+def test_published_numbers(ledger):
+    """Typed a second time, from the sources: a slip in the page does not go unnoticed."""
+    published = {row.name: row.ap for row in ledger.rows.values() if row.ap}
+    assert published == {
+        "ms_detr_r50_300q_12ep": "47.6",
+        "ms_detr_pp_r50_300q_12ep": "48.8",
+        "ms_detr_pp_r50_900q_12ep": "50.0",
+        "ms_detr_pp_r50_900q_24ep": "50.9",
+        "ms_detr_r50_300q_50ep": "49.0",
+        "deformable_detr_r50_300q_12ep": "43.7",
+        "deformable_detr_r50_300q_24ep": "46.4",
+        "deformable_detr_r50_300q_36ep": "46.8",
+        "deformable_detr_pp_r50_300q_12ep": "47.0",
+        "deformable_detr_pp_r50_300q_36ep": "49.0",
+        "deformable_detr_r50_300q_50ep": "46.9",
+        "deformable_detr_one_stage_r50_300q_50ep": "46.2",
+        "deformable_detr_one_stage_fixed_r50_300q_50ep": "44.5",
+    }
+    assert {row.checkpoint[0] for row in ledger.rows.values() if row.checkpoint} == set(FAMILIES)
+
+
+def test_every_row_has_commands_of_files_that_exist(tool, ledger, repository):
+    for row in ledger.rows.values():
+        steps = tool.commands(ledger, row)
+        assert ("checkpoint" in steps) == (row.checkpoint is not None)
+        for line in (line for lines in steps.values() for line in lines):
+            words = shlex.split(line)
+            if words[0] == "python":
+                assert (repository / words[1]).is_file()
+                assert (repository / words[words.index("--config-file") + 1]).is_file()
+        assert row.name in tool.describe(ledger, row)
+
+
+@pytest.mark.parametrize(
+    "name", ["deformable_detr_pp_r50_300q_12ep", "deformable_detr_r50_300q_50ep"]
+)
+def test_overrides_train_a_step(tool, ledger, repository, name):
+    row = ledger.rows[name]
+    plain = load_config(repository / f"configs/{row.config}.py")
+    cfg = load_config(repository / f"configs/{row.config}.py", ledger.overrides(row))
+    losses = []
+    for node in (plain.model, cfg.model):
+        torch.manual_seed(0)
+        node = shrink(node)
+        node.encoder.dropout = 0.0
+        losses.append(instantiate(node)([item(64, 80, 3)]))
+    assert all(torch.isfinite(loss) for loss in losses[1].values())
+    changed = {key.split("/")[0] for key in losses[0] if losses[0][key] != losses[1][key]}
+    assert changed == {"proposals"}  # paired by other boxes, nothing else
+
+
+def test_batch_of_the_published_run(tool, ledger, repository):
+    row = ledger.rows["deformable_detr_one_stage_r50_300q_50ep"]
+    cfg = load_config(repository / f"configs/{row.config}.py", ledger.overrides(row))
+    images = cfg.dataloader.train.total_batch_size * cfg.train.max_iter
+    assert images == pytest.approx(50 * 118287, rel=1e-3)
+    assert cfg.model.encoder.feedforward_dim == 1024
+
+
+def test_evaluation_leaves_training_out(tool, ledger):
+    evaluate = tool.commands(ledger, ledger.rows["deformable_detr_r50_300q_50ep"])["evaluate"][0]
+    assert "model.encoder.feedforward_dim=1024" in evaluate
+    assert "supervisions" not in evaluate and "batch" not in evaluate
+
+
+def test_command_line(tool, capsys):
+    assert tool.main([]) == 0
+    assert "ms_detr_r50_300q_12ep" in capsys.readouterr().out
+    assert tool.main(["configs/ms_detr/ms_detr_r50_300q_12ep.py", "--num-gpus", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "--num-gpus 4" in out and "47.6" in out and "--from ms-detr" in out
+    assert tool.main(["ms_detr_r50_300q_13ep"]) == 2
+    assert "did you mean ms_detr_r50_300q_12ep?" in capsys.readouterr().err
+    assert tool.main(["ms_detr_r50_300q_12ep", "--num-gpus", "3"]) == 2
+    assert "[1, 2, 4, 8, 16]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("| 47.6 |", "| about 47 |", "write it like 47.6"),
+        ("| 300 | 12 | 47.6", "| many | 12 | 47.6", "not a whole number"),
+        ("cut, labels, rank |", "cut, colour, rank |", "'colour' is not among"),
+        ("| MS-DETR |", "| hearsay |", "'hearsay' is not among"),
+        ("[ms-detr][drive]", "[ms-detr][nowhere]", "no address"),
+        ("ms_detr/ms_detr_pp_r50_300q_12ep", "ms_detr/ms_detr_r50_300q_12ep", "two rows"),
+        ("## Sources", "## Origins", "no section 'Sources'"),
+        ("| 43.7 | H-DETR |", "| 43.7 |", "7 cells under 8 headings"),
+    ],
+)
+def test_unreadable_ledger(tool, text, old, new, message):
+    assert old in text
+    with pytest.raises(tool.LedgerError, match=re.escape(message)):
+        tool.read_ledger(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("| 47.6 |", "| 47.7 |", "published AP 47.7, but the config's text says ['47.6']"),
+        ("| 900 | 24 |", "| 300 | 24 |", "300 queries, but 900 in the config"),
+        ("| 900 | 24 |", "| 900 | 36 |", "36 epochs, but 177432 iterations"),
+        ("_a_r50_300q_12ep`", "_z_r50_300q_12ep`", "no configs/variants/ms_detr_z_r50"),
+        ("_a_r50_300q_12ep`", "_z_r50_300q_12ep`", "ms_detr_a_r50_300q_12ep.py has no row"),
+        ("feedforward_dim=1024", "feedfroward_dim=1024", "unknown config key"),
+        ("- **rank**", "- **more**: text\n- **rank**", "'more' is explained, but no row uses it"),
+    ],
+)
+def test_disagreement_is_found(tool, text, repository, old, new, message, tmp_path):
+    assert old in text
+    wrong = tool.check(tool.read_ledger(text.replace(old, new, 1)), repository / "configs")
+    assert any(message in line for line in wrong), wrong
+
+
+def test_output_folder_of_a_copied_config_is_found(tool, ledger, repository, tmp_path):
+    configs = tmp_path / "configs"
+    shutil.copytree(repository / "configs", configs)
+    path = configs / "ms_detr/ms_detr_r50_300q_12ep.py"
+    path.write_text(path.read_text().replace("output/ms_detr_r50", "output/another"))
+    wrong = tool.check(ledger, configs)
+    assert [line.split(":")[0] for line in wrong] == ["ms_detr_r50_300q_12ep"]

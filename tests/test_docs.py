@@ -12,6 +12,7 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/checkpoints.md",
+    "docs/reproduce.md",
     "docs/results.md",
 ]
 PLACES = ("", "projects", "projects/ms_detr", "configs", "docs")

@@ -35,6 +35,7 @@ from ms_detr.parity import (
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = REPOSITORY / "configs"
 GENERATOR = "goldengen.py"
+PROBLEMS = "matchers.json"
 PRECISIONS = ("f64", "f32")
 
 
@@ -60,12 +61,15 @@ def main() -> int:
                 rows += new
                 if unread := run.unread():
                     print(f"recorded, but not compared: {', '.join(unread)}")
-        if not args.case and (args.golden / "matchers.json").is_file():
+        if not args.case and (args.golden / PROBLEMS).is_file():
             new = compare_matchers(args.golden, find_generator(args.golden, args.generator))
             print(table(new), flush=True)
             rows += new
     except (CaseError, CheckpointError) as error:
         print(f"parity: {error}", file=sys.stderr)
+        return 2
+    if not rows:
+        print(f"parity: {args.golden} holds no case and no {PROBLEMS}", file=sys.stderr)
         return 2
     if args.output:
         args.output.write_text(json.dumps([vars(row) for row in rows], indent=1) + "\n")

@@ -32,7 +32,7 @@ def generalized_iou(first: Tensor, second: Tensor) -> Tensor:
     a, b = corners_of(first), corners_of(second)
     width = torch.minimum(a[2], b[2]) - torch.maximum(a[0], b[0])
     height = torch.minimum(a[3], b[3]) - torch.maximum(a[1], b[1])
-    shared = torch.where((width > 0) & (height > 0), width * height, 0.0)
+    shared = (width * height).masked_fill((width <= 0) | (height <= 0), 0.0)
     union = area_of_corners(a) + area_of_corners(b) - shared
     hull_width = torch.maximum(a[2], b[2]) - torch.minimum(a[0], b[0])
     hull_height = torch.maximum(a[3], b[3]) - torch.minimum(a[1], b[1])

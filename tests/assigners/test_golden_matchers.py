@@ -14,6 +14,7 @@ from ms_detr.assigners import (
     MatchCosts,
     ReleasedTopKAssigner,
 )
+from ms_detr.structures import LayerPredictions, Targets
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +35,8 @@ def golden(shared):
     return cases
 
 
-def pairs_of(found):
-    return sorted(map(list, zip(found.query_P.tolist(), found.target_P.tolist())))
+def sorted_pairs(query_P, target_P):
+    return sorted(map(list, zip(query_P.tolist(), target_P.tolist())))
 
 
 def test_hungarian(golden):
@@ -45,24 +46,28 @@ def test_hungarian(golden):
             l1=L1Cost(problem["cost_bbox"]),
             giou=GIoUCost(problem["cost_giou"]),
         )
-        found = HungarianAssigner(costs=costs).match(*tensors)
-        total = costs(*tensors)[found.query_P, found.target_P].sum().item()
+        query_P, target_P = HungarianAssigner(costs=costs).match(*tensors)
+        total = costs(*tensors)[query_P, target_P].sum().item()
         assert total == pytest.approx(record["o2o_cost"], rel=1e-9, abs=1e-9), record["i"]
         if record["o2o_unique"]:
-            assert pairs_of(found) == sorted(record["o2o"]), record["i"]
+            assert sorted_pairs(query_P, target_P) == sorted(record["o2o"]), record["i"]
 
 
 def test_one_to_many(golden):
     compared = 0
-    for record, problem, tensors in golden:
+    for record, problem, (logits, boxes, labels, truth) in golden:
         if not record["o2m_deterministic"]:
             continue  # more positives than the cap: the official code draws a random part
         assigner = ReleasedTopKAssigner(k=problem["k"], threshold=problem["threshold"])
-        found = assigner.match(*tensors)
-        scores = assigner.scores(*tensors)[found.target_P, found.query_P]
+        predictions = LayerPredictions(logits[None], boxes[None])
+        number = torch.tensor(float(max(len(labels), 1)))
+        targets = Targets(labels, truth, (len(labels),), number)
+        found = assigner(predictions, targets)
+        query_P, target_P = found.query_P[found.valid_P], found.target_P[found.valid_P]
+        scores = assigner.scores(predictions, targets)[target_P, query_P]
         # among exact copies of a query the choice is free, the scores are not
         assert sorted(scores.tolist()) == pytest.approx(sorted(record["o2m_scores"]), rel=1e-7)
         if record["o2m_unique"] or problem["kind"] == "duplicate_gt":
-            assert pairs_of(found) == sorted(record["o2m"]), record["i"]
+            assert sorted_pairs(query_P, target_P) == sorted(record["o2m"]), record["i"]
             compared += 1
     assert compared > 100

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import re
+from functools import cache
 
 import pytest
 import torch
@@ -13,43 +16,68 @@ from small_models import CONFIGS, item, load, shrink
 from ms_detr.config import iterate_nodes
 from ms_detr.engine import check_values
 
-EXPERIMENTS = sorted(
-    str(path.relative_to(CONFIGS))
-    for folder in ("ms_detr", "baselines", "demo", "custom")
-    for path in (CONFIGS / folder).glob("*.py")
-)
+
+def files(*folders: str) -> list[str]:
+    paths = [path for folder in folders for path in (CONFIGS / folder).glob("*.py")]
+    return sorted(str(path.relative_to(CONFIGS)) for path in paths)
 
 
-@pytest.fixture(params=EXPERIMENTS)
-def config(request):
-    cfg = load(request.param)
-    if "custom" in request.param:
+RECIPES = files("ms_detr", "baselines", "variants")
+EXPERIMENTS = RECIPES + files("demo", "custom")
+DROPS = {12: 11, 24: 20, 36: 30, 50: 40}  # epochs of a training: epochs before the rate drops
+
+
+@cache
+def loaded(name: str):
+    """A config that no test may change."""
+    cfg = load(name)
+    if "custom" in name:
         cfg.model.heads.num_classes = 5  # otherwise counted in the user's json
     return cfg
 
 
-def test_every_experiment_is_listed():
-    assert len(EXPERIMENTS) >= 11
+def epochs_of(name: str) -> int:
+    return int(re.search(r"_(\d+)ep\.py", name)[1])
 
 
-def test_values_make_sense_and_references_resolve(config):
-    check_values(config)
-    for key, node in iterate_nodes(config.model):
+def test_every_experiment_is_found():
+    assert len(RECIPES) >= 32 and len(EXPERIMENTS) >= 36
+    assert {epochs_of(name) for name in RECIPES} == set(DROPS)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_values_make_sense_and_references_resolve(name):
+    cfg = loaded(name)
+    check_values(cfg)
+    for key, node in iterate_nodes(cfg.model):
         if node._is_interpolation():
             assert node._dereference_node() is not None, key
-    missing = {"model", "dataloader", "optimizer", "lr_multiplier", "train"} - set(config)
+    missing = {"model", "dataloader", "optimizer", "lr_multiplier", "train"} - set(cfg)
     assert not missing
 
 
-def test_schedule_ends_with_the_training(config):
-    scheduler = instantiate(config.lr_multiplier)
+@pytest.mark.parametrize("name", files("demo", "custom"))
+def test_rate_falls_before_the_training_ends(name):
+    scheduler = instantiate(loaded(name).lr_multiplier)
     assert scheduler(1 - 1e-6) <= 0.1 * scheduler(0.5)
 
 
-@pytest.mark.parametrize("counts", [(2, 1), (0, 0)])
-def test_shrunken_model_trains_and_detects(config, counts):
+@pytest.mark.parametrize("name", RECIPES)
+def test_schedule_is_the_published_one(name):
+    """16 of 118287 images an iteration; the drop comes with the first iteration of its epoch."""
+    cfg, epochs = loaded(name), epochs_of(name)
+    per_epoch = math.ceil(118287 / 16)
+    steps, drop = epochs * per_epoch, DROPS[epochs] * per_epoch
+    assert cfg.train.max_iter == steps and cfg.dataloader.train.total_batch_size == 16
+    scheduler = instantiate(cfg.lr_multiplier)
+    around = [scheduler(step / steps) for step in (0, drop - 1, drop, drop + 1, steps - 1)]
+    assert around == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.1])
+
+
+def train_and_detect(node, counts) -> None:
+    """A step gives every parameter a finite gradient; detections have the shape they should."""
     torch.manual_seed(0)
-    model = instantiate(shrink(config.model))
+    model = instantiate(node)
     batch = [item(64, 80 - 8 * i, n, seed=i) for i, n in enumerate(counts)]
     sum(model(batch).values()).backward()
     for name, parameter in model.named_parameters():
@@ -66,62 +94,102 @@ def test_shrunken_model_trains_and_detects(config, counts):
         assert ((found.scores >= 0) & (found.scores <= 1)).all()
 
 
-def test_optimizer_covers_every_trained_parameter_once(config):
-    model = instantiate(shrink(config.model))
-    config.optimizer.params.model = model
-    groups = instantiate(config.optimizer).param_groups
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_shrunken_model_trains_and_detects(name):
+    train_and_detect(shrink(loaded(name).model), (2, 1))
+
+
+@pytest.mark.parametrize("name", files("models"))
+def test_batch_without_objects(name):
+    train_and_detect(shrink(loaded(name).model), (0, 0))
+
+
+@pytest.mark.parametrize("name", ["ms_detr_one_stage", "ms_detr_a", "ms_detr_small"])
+def test_optimizer_covers_every_trained_parameter_once(name):
+    optimizer = copy.deepcopy(loaded("common/optim.py").AdamW)
+    model = instantiate(shrink(loaded(f"models/{name}.py").model))
+    optimizer.params.model = model
+    groups = instantiate(optimizer).param_groups
     ids = [id(p) for group in groups for p in group["params"]]
     assert len(ids) == len(set(ids))
     assert set(ids) == {id(p) for p in model.parameters() if p.requires_grad}
 
 
-PUBLISHED = {
-    "ms_detr/ms_detr_r50_300q_12ep.py": (300, 100, 0.1, 1.0),
-    "ms_detr/ms_detr_pp_r50_300q_12ep.py": (300, 100, 0.0, 1.0),
-    "ms_detr/ms_detr_pp_r50_900q_12ep.py": (900, 300, 0.0, 1.0),
-    "baselines/deformable_detr_r50_300q_12ep.py": (300, 100, 0.1, 2.0),
-    "baselines/deformable_detr_pp_r50_300q_12ep.py": (300, 100, 0.0, 2.0),
-    "baselines/deformable_detr_pp_r50_900q_12ep.py": (900, 300, 0.0, 2.0),
-}
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_published_recipe(name):
-    queries, detections, dropout, class_weight = PUBLISHED[name]
-    cfg = load(name)
-    model = instantiate(cfg.model)
-    assert model.queries.num_queries == queries
-    assert model.postprocess.num_detections == detections
-    assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {dropout}
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_is_what_its_name_says(name):
+    """The whole model, without memory for its weights, against the published values."""
+    cfg = loaded(name)
+    with torch.device("meta"):
+        model = instantiate(cfg.model)
+    queries = int(re.search(r"_(\d+)q_", name)[1])
+    assert cfg.model.queries.num_queries == queries
+    assert model.postprocess.num_detections == {300: 100, 900: 300}[queries]
+    dropouts = {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)}
+    assert dropouts == {0.0 if "_pp_" in name else 0.1}
     assert len(model.encoder.layers) == len(model.decoder.layers) == 6
     assert model.encoder.layers[0].feed_forward.linear1.out_features == 2048
     assert model.neck.projections[0][0].out_channels == 256
     assert model.heads.num_classes == 80
+    kind = "mixed" if "_pp_" in name else "one_stage" if "one_stage" in name else "two_stage"
+    query_classes = {"mixed": "MixedSelectionQueries", "one_stage": "LearnedQueries"}
+    assert type(model.queries).__name__ == query_classes.get(kind, "TwoStageQueries")
+    refinement = "FixedReference" if "fixed" in name else "DetachedRefinement"
+    refinement = "LookForwardTwice" if kind == "mixed" else refinement
+    assert type(model.decoder.refinement).__name__ == refinement
+    assert len(model.heads.class_heads) == (1 if "fixed" in name else 6)
+
     one_to_one = model.supervisions["one_to_one"]
-    weights = {key: term.weight for key, term in one_to_one.terms}
-    assert weights == {"class": class_weight, "l1": 5.0, "giou": 2.0}
     costs = {key: cost.weight for key, cost in one_to_one.assigner.costs.costs.items()}
     assert costs == {"class": 2.0, "l1": 5.0, "giou": 2.0}
-    mixed = name.startswith("ms_detr")
+    mixed = "/ms_detr" in name
+    wanted = {"class": 1.0 if mixed else 2.0, "l1": 5.0, "giou": 2.0}
+    assert {key: term.weight for key, term in one_to_one.terms} == wanted
     assert ("mixed" in model.supervisions) == mixed
-    assert (type(model.decoder.layers[0]).__name__ == "CrossSelfLayer") == mixed
+    assert ("proposals" in model.supervisions) == (kind != "one_stage")
+    assert cfg.train.clip_grad.max_norm == 0.1
     if mixed:
-        assigner = model.supervisions["mixed"].assigner
-        assert (assigner.k, assigner.threshold, assigner.alpha) == (6, 0.4, 0.3)
-        weights = {key: term.weight for key, term in model.supervisions["mixed"].terms}
-        assert weights == {"class": 2.0, "l1": 5.0, "giou": 2.0}
-    pp = "_pp_" in name
-    assert (type(model.decoder.refinement).__name__ == "LookForwardTwice") == pp
-    assert (type(model.queries).__name__ == "MixedSelectionQueries") == pp
-    assert cfg.train.max_iter == 12 * 7393 and cfg.train.clip_grad.max_norm == 0.1
-    assert cfg.dataloader.train.total_batch_size == 16
-    schedule = instantiate(cfg.lr_multiplier)
-    assert schedule(11 / 12 - 1e-4) == 1.0 and schedule(11 / 12 + 1e-4) == pytest.approx(0.1)
+        check_mixed(model, name)
+    else:
+        assert type(model.decoder.layers[0]).__name__ == "SelfCrossLayer"
+
+
+LAYER_AND_TAP = {
+    "a": ("SelfCrossLayer", "output"),
+    "b": ("CrossSelfLayer", "output"),
+    "c": ("CrossSelfLayer", "internal"),
+    "d": ("SelfCrossLayer", "internal"),
+}
+
+
+def check_mixed(model, name: str) -> None:
+    """The one-to-many supervision that the name of a recipe speaks of."""
+    supervision = model.supervisions["mixed"]
+    named = re.search(r"_([a-d])_", name)
+    implementation = named[1] if named else "c"
+    layer, tap = LAYER_AND_TAP[implementation]
+    assert type(model.decoder.layers[0]).__name__ == layer and supervision.tap == tap
+    has_branch = implementation in "cd" and "no_feed_forward" not in name
+    assert (type(supervision.branch).__name__ == "LayerwiseFeedForward") == has_branch
+    own = {"class": implementation in "ab" or "own_class" in name, "box": "own_box" in name}
+    own = {kind: value or "own_heads" in name for kind, value in own.items()}
+    assert (supervision.class_heads is not None) == own["class"]
+    assert (supervision.box_heads is not None) == own["box"]
+    assigners = {"best_object": "BestObjectTopKAssigner", "all_pairs": "AllPairsTopKAssigner"}
+    merges = {"append": "AppendMissing", "override": "OverrideByOneToMany"}
+    chosen = [value for key, value in assigners.items() if key in name]
+    assert type(supervision.assigner).__name__ == (chosen or ["ReleasedTopKAssigner"])[0]
+    chosen = [value for key, value in merges.items() if key in name]
+    assert type(supervision.merge).__name__ == (chosen or ["NoneType"])[0]
+    assigner = supervision.assigner
+    assert (assigner.k, assigner.threshold, assigner.alpha) == (6, 0.4, 0.3)
+    weights = {key: term.weight for key, term in supervision.terms}
+    assert weights == {"class": 2.0, "l1": 5.0, "giou": 2.0}
 
 
 def test_published_learning_rates():
-    cfg = load("ms_detr/ms_detr_r50_300q_12ep.py")
-    model = instantiate(cfg.model)
+    cfg = copy.deepcopy(loaded("ms_detr/ms_detr_r50_300q_12ep.py"))
+    with torch.device("meta"):
+        model = instantiate(cfg.model)
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
     rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}

@@ -1,12 +1,15 @@
 """Loss terms against closed forms."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
+from torchvision.ops import box_convert, generalized_box_iou_loss
 
-from ms_detr.assigners import GIoUCost
+from ms_detr.assigners import GIoUCost, ReleasedTopKAssigner
 from ms_detr.losses import FocalLoss, GIoULoss, L1Loss, LossTerms
+from ms_detr.overlap import generalized_iou
 from ms_detr.structures import Assignment, LayerPredictions, Targets
 
 
@@ -89,3 +92,72 @@ def test_weights_are_finite_and_not_negative(weight):
         L1Loss(weight)
     with pytest.raises(ValueError, match="weight of GIoUCost must be at least 0"):
         GIoUCost(weight)
+
+
+def test_slots_without_a_pair_have_no_loss_and_no_gradient():
+    boxes = torch.rand(1, 6, 4) * 0.3 + 0.3
+    boxes[0, 3] = float("nan")  # only slots without a pair name it
+    predictions = LayerPredictions(torch.randn(1, 6, 2), boxes)
+    true = torch.rand(2, 4) * 0.3 + 0.3
+    targets = Targets(torch.tensor([1, 0]), true, (2,), torch.tensor(2.0))
+    pairs = [(0, 0, 0), (0, 2, 1), (0, 4, 1)]
+    # the last two name a query and its class once more, and one that is background
+    slots = [*pairs, (0, 3, 0), (0, 2, 1), (0, 5, 0)]
+    valid = torch.tensor([True] * 3 + [False] * 3)
+    padded = dataclasses.replace(assignment(slots), valid_P=valid, labelled_P=valid)
+    for term in (FocalLoss(1.0), L1Loss(1.0), GIoULoss(1.0)):
+        found = []
+        for chosen in (assignment(pairs), padded):
+            inputs = LayerPredictions(
+                predictions.logits_BNK.clone().requires_grad_(),
+                predictions.boxes_BN4.clone().requires_grad_(),
+            )
+            loss = term(inputs, targets, chosen)
+            loss.backward()
+            grads = inputs.boxes_BN4.grad, inputs.logits_BNK.grad
+            found.append((loss.item(), [None if g is None else g.tolist() for g in grads]))
+        assert found[0] == found[1]
+        assert math.isfinite(found[0][0])
+
+
+def test_giou_loss_is_that_of_torchvision():
+    generator = torch.Generator().manual_seed(0)
+    first = torch.rand(500, 4, generator=generator, dtype=torch.float64) * 0.5 + 0.05
+    second = torch.rand(500, 4, generator=generator, dtype=torch.float64) * 0.5 + 0.05
+    second[:20] = first[:20]
+    second[20:40, 0] = first[20:40, 0] + (first[20:40, 2] + second[20:40, 2]) / 2  # they touch
+    first[40:60, 2] = 0
+    grads = []
+    for ours in (True, False):
+        boxes = first.clone().requires_grad_()
+        if ours:
+            loss = 1 - generalized_iou(boxes, second)
+        else:
+            corners = (box_convert(b, "cxcywh", "xyxy") for b in (boxes, second))
+            loss = generalized_box_iou_loss(*corners, eps=0.0)
+        (loss * torch.arange(500)).sum().backward()
+        grads.append((loss.detach(), boxes.grad))
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-12, atol=1e-12)
+    assert (grads[0][0][:20] == 0).all()
+
+
+@pytest.mark.parametrize("place", ["logits_BNK", "boxes_BN4"])
+def test_every_loss_of_non_finite_predictions_is_non_finite(place):
+    """The assigner cannot raise without waiting for the device: the loss must tell."""
+    for value in (float("nan"), float("inf")):
+        predictions = LayerPredictions(torch.randn(2, 9, 3), torch.rand(2, 9, 4) * 0.3 + 0.3)
+        getattr(predictions, place)[1, 8, 2] = value  # of an image without objects
+        targets = Targets(torch.tensor([1]), torch.full((1, 4), 0.4), (1, 0), torch.tensor(1.0))
+        found = ReleasedTopKAssigner()(predictions, targets)
+        for term in (FocalLoss(1.0), L1Loss(1.0), GIoULoss(1.0)):
+            assert not torch.isfinite(term(predictions, targets, found))
+
+
+def test_a_weight_of_the_class_of_two_pairs_is_one():
+    """Slots may name the same query and class twice; only one of them owns the label."""
+    predictions = LayerPredictions(torch.randn(1, 3, 2), torch.rand(1, 3, 4))
+    targets = Targets(torch.tensor([1, 1]), torch.rand(2, 4), (2,), torch.tensor(2.0))
+    one = FocalLoss(1.0)(predictions, targets, assignment([(0, 1, 0)]))
+    for owner in ([True, False], [False, True]):
+        two = assignment([(0, 1, 0), (0, 1, 1)], labelled=torch.tensor(owner))
+        assert FocalLoss(1.0)(predictions, targets, two) == one

@@ -26,5 +26,5 @@ class BestObjectTopKAssigner(TopKAssigner):
         own_GN = score_GN.new_full((objects + 1, queries), -1.0)
         own_GN[object_BN, torch.arange(queries, device=score_GN.device)] = best_BN
         score_GK, query_GK = top_k_first(own_GN[:objects], self.k)
-        # A threshold of 0 must not let in the -1 of queries that belong elsewhere: it does not.
+        # A threshold is at least 0, above the -1 of queries that belong elsewhere.
         return Slots(query_GK, score_GK, score_GK >= self.threshold)

@@ -55,7 +55,8 @@ def favourites(score_GN: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
     number_GN = best_BN.index_select(0, image_G).sub_(score_GN).sign_().mul_(objects)
     number_GN += torch.arange(objects, device=score_GN.device)[:, None]
     object_BN = score_GN.new_full(cells, objects).scatter_reduce_(0, image_GN, number_GN, "amin")
-    return best_BN, object_BN.long()
+    # Of NaN no number comes out, but an index must.
+    return best_BN, object_BN.nan_to_num_(nan=objects).long()
 
 
 def label_owners(cell_P: Tensor, score_P: Tensor, valid_P: Tensor, cells: int) -> Tensor:

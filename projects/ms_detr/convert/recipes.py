@@ -114,11 +114,12 @@ def _find_config(
     """The recipe of this model; best with as many queries, then with as many epochs."""
     pattern = re.compile(rf"{model}_r50_(\d+)q_(\d+)ep\.py")
     found = []
-    for path in sorted((configs / ("ms_detr" if mixed else "baselines")).glob("*.py")):
-        name = pattern.fullmatch(path.name)
-        if name:
-            distance = (int(name[1]) != queries, abs(int(name[2]) - (epochs or 0)))
-            found.append((distance, path))
+    for folder in ("ms_detr", "variants") if mixed else ("baselines",):
+        for path in sorted((configs / folder).glob("*.py")):
+            name = pattern.fullmatch(path.name)
+            if name:
+                distance = (int(name[1]) != queries, abs(int(name[2]) - (epochs or 0)))
+                found.append((distance, path))
     return min(found)[1] if found else None
 
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -13,6 +14,19 @@ from torch import Tensor
 
 from ..structures import Targets
 from . import rules
+
+
+PARTS = (
+    "case",
+    "images",
+    "targets",
+    "args",
+    "weight_dict",
+    "criterion",
+    "grad_keys",
+    "criterion_results",
+    "f32_vs_f64",
+)
 
 
 class CaseError(ValueError):
@@ -37,10 +51,20 @@ class GoldenCase:
 
     @classmethod
     def load(cls, path: Path) -> GoldenCase:
-        """Read NAME.json with the NAME.npz beside it."""
-        facts = json.loads(path.read_text())
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as stored:
-            arrays = dict(stored)
+        """Read NAME.json with the NAME.npz beside it.
+
+        Raises:
+            CaseError: one of them is missing, broken, or lacks a part that every case has.
+        """
+        try:
+            facts = json.loads(path.read_text())
+            with np.load(path.with_suffix(".npz"), allow_pickle=False) as stored:
+                arrays = dict(stored)
+        except (OSError, ValueError, BadZipFile) as error:
+            raise CaseError(f"{path.with_suffix('')}: cannot be read: {error}") from error
+        lacking = [part for part in PARTS if part not in facts]
+        if lacking:
+            raise CaseError(f"{path} lacks {', '.join(lacking)}")
         keys = path.parent / f"keys_{facts['case']}.json"
         shapes = None
         if keys.is_file():
@@ -96,7 +120,7 @@ def find_cases(folder: Path) -> list[Path]:
     """The json files of all cases of a folder, by name.
 
     Raises:
-        CaseError: there is no such folder, it holds no case, or a case lacks its arrays.
+        CaseError: there is no such folder, or a case lacks one of its two files.
     """
     if not folder.is_dir():
         raise CaseError(f"{folder} is not a folder; give one with recorded cases (NAME.json, .npz)")

@@ -11,6 +11,7 @@ DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
+    "docs/assigners.md",
     "docs/checkpoints.md",
     "docs/reproduce.md",
     "docs/results.md",

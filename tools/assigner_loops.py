@@ -102,9 +102,7 @@ def assign(
     found, first = [], 0
     for image, count in enumerate(counts):
         own = slice(first, first + count)
-        rows = score_rows(
-            logits_BNK[image], boxes_BN4[image], labels_G[own], boxes_G4[own], alpha
-        )
+        rows = score_rows(logits_BNK[image], boxes_BN4[image], labels_G[own], boxes_G4[own], alpha)
         if rows:
             found.append(RULES[rule](rows, k, threshold))
         else:

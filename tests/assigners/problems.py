@@ -7,7 +7,7 @@ from ms_detr.structures import LayerPredictions, Targets
 
 
 def problem(queries, counts, classes=3, seed=0, dtype=torch.float32, copies=0, spread=0.1):
-    """Queries scattered around the objects; with ``copies`` there are as many of each, which tie."""
+    """Queries scattered around the objects; ``copies`` of each tie, where given."""
     generator = torch.Generator().manual_seed(seed)
     images, objects = len(counts), sum(counts)
 

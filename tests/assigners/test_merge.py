@@ -22,7 +22,9 @@ PREDICTIONS = LayerPredictions(torch.zeros(2, QUERIES, 3), torch.rand(2, QUERIES
 
 def assignment(rows, normalizer):
     """Of (image, query, object, valid, labelled)."""
-    image, query, target, valid, labelled = torch.tensor(rows, dtype=torch.int64).reshape(-1, 5).unbind(1)
+    image, query, target, valid, labelled = (
+        torch.tensor(rows, dtype=torch.int64).reshape(-1, 5).unbind(1)
+    )
     return Assignment(image, query, target, valid > 0, labelled > 0, torch.tensor(normalizer))
 
 

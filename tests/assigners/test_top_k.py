@@ -1,4 +1,4 @@
-"""The three one-to-many assigners: matrices worked out by hand, and lists as an independent word."""
+"""The three one-to-many assigners: worked out by hand, and against Python lists."""
 
 import importlib.util
 
@@ -54,7 +54,11 @@ def test_algorithm_1_lets_objects_share_a_query():
 def test_the_released_code_picks_as_many_as_prefer_the_object():
     # Three queries prefer object 0 and reach 0.4; nobody prefers object 1 above it, whose best
     # query is positive already, for object 0.
-    assert scored(ReleasedTopKAssigner, SHARED, positive_fraction=1.0)[0] == [(0, 0), (0, 1), (0, 3)]
+    assert scored(ReleasedTopKAssigner, SHARED, positive_fraction=1.0)[0] == [
+        (0, 0),
+        (0, 1),
+        (0, 3),
+    ]
     # With 0.45 instead of 0.3, query 2 is a positive of object 1, which then takes its best of
     # all: query 0, and query 2 goes to nobody.
     shared = [SHARED[0], [0.8, 0.1, 0.45, 0.2]]
@@ -270,5 +274,3 @@ def test_favourites_of_images_without_objects():
     best, index = favourites(score, targets)
     assert best.tolist() == [[-1, -1], pytest.approx([0.5, 0.3]), [-1, -1]]
     assert index.tolist() == [[2, 2], [0, 1], [2, 2]]
-
-

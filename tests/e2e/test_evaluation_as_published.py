@@ -28,7 +28,6 @@ from ms_detr.convert import to_official
 from ms_detr.parity.rules import canonical, weight
 
 CATEGORIES = [{"id": c["id"], "name": c["name"]} for c in COCO_CATEGORIES if c["isthing"]]
-CATEGORY_IDS = np.array([category["id"] for category in CATEGORIES])
 # Name, mode, and size (width, height) before and after resizing. The first two differ by a pixel
 # from detectron2's own resizing; the long side of the third ends above its limit.
 IMAGES = [
@@ -99,9 +98,16 @@ def convert(repository, folder, monkeypatch, capsys):
 
 
 def expected_detections(folder):
-    """By the definition: resize, normalise, top 100 of (query, class), boxes of the file's size."""
+    """By the definition: resize, normalise, top 100 of (query, class), boxes of the file's size.
+
+    Classes are those of the official head, numbered by category id; ids that COCO does not use
+    never score, which is what a head of 80 classes means.
+    """
     model = instantiate(load_config(folder / "config.py").model).eval()
     model.load_state_dict(torch.load(folder / "ours.pth", weights_only=True)["model"])
+    official = torch.load(folder / "official.pth", weights_only=False)["model"]
+    class_weight, class_bias = (official[f"class_embed.1.{x}"].double() for x in ("weight", "bias"))
+    unused = sorted(set(range(91)) - {category["id"] for category in CATEGORIES})
     results = []
     for number, (name, _, (width, height), (new_width, new_height)) in enumerate(IMAGES, start=1):
         with Image.open(folder / "coco" / "val2017" / name) as image:
@@ -111,13 +117,15 @@ def expected_detections(folder):
         tensor = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32))
         with torch.no_grad():
             states, _ = model.detect(tensor[None], [(new_height, new_width)])
-            found = model.predict(states)
-        scores = 1 / (1 + np.exp(-found.logits_BNK[0].double().numpy().ravel()))
+            boxes = model.predict(states).boxes_BN4[0].double().numpy()
+            logits = states.taps["output"][-1][0].double() @ class_weight.T + class_bias
+        logits[:, unused] = -torch.inf
+        scores = 1 / (1 + np.exp(-logits.numpy().ravel()))
         for pair in np.argsort(-scores)[:100]:
-            query, label = divmod(int(pair), len(CATEGORIES))
-            x, y, w, h = found.boxes_BN4[0, query].double().numpy()
+            query, category = divmod(int(pair), 91)
+            x, y, w, h = boxes[query]
             box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
-            results.append({"image_id": number, "category_id": CATEGORIES[label]["id"],
+            results.append({"image_id": number, "category_id": category,
                             "bbox": box, "score": scores[pair]})  # fmt: skip
     return results
 

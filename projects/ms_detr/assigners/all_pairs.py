@@ -18,6 +18,6 @@ class AllPairsTopKAssigner(TopKAssigner):
     without a query.  Source: supplement of MS-DETR, Algorithm 1 (lines 8 to 20).
     """
 
-    def select(self, score_GN: Tensor, targets: Targets) -> Slots:
+    def select(self, score_GN: Tensor, targets: Targets) -> Slots:  # noqa: ARG002
         score_GK, query_GK = top_k_first(score_GN, self.k)
         return Slots(query_GK, score_GK, score_GK > self.threshold)

@@ -10,7 +10,7 @@ from small_models import build, item, load, shrink
 from ms_detr.assigners import HungarianAssigner
 from ms_detr.errors import NonFiniteError
 from ms_detr.meta_arch import MSDETR
-from ms_detr.registry import ASSIGNERS, LOSSES, MATCH_COSTS
+from ms_detr.registry import ASSIGNERS, LOSSES, MATCH_COSTS, MERGES
 
 MODEL = "models/ms_detr.py"
 
@@ -172,5 +172,6 @@ def test_components_are_registered():
     assert ASSIGNERS.get("HungarianAssigner") is HungarianAssigner
     published = {"ReleasedTopKAssigner", "BestObjectTopKAssigner", "AllPairsTopKAssigner"}
     assert {name for name, _ in ASSIGNERS} == {"HungarianAssigner", *published}
+    assert {name for name, _ in MERGES} == {"AppendMissing", "OverrideByOneToMany"}
     assert {name for name, _ in LOSSES} == {"FocalLoss", "L1Loss", "GIoULoss"}
     assert {name for name, _ in MATCH_COSTS} == {"FocalCost", "L1Cost", "GIoUCost"}

@@ -15,7 +15,6 @@ from torch import Tensor
 from ..structures import Targets
 from . import rules
 
-
 PARTS = (
     "case",
     "images",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ class Row:
         case: name of the recorded case.
         precision: "f64" or "f32": what our side was computed in.
         quantity: what was compared.
-        difference: the largest difference found; NaN counts as over.
+        difference: the largest difference found; infinite where something is NaN.
         tolerance: the largest difference allowed.
         unit: what the difference is a share of.
         where: the entry with the largest difference, if it has a name.
@@ -38,23 +39,24 @@ class Row:
 
 
 def largest_difference(ours: Tensor, theirs: np.ndarray) -> float:
-    """max |ours - theirs| as a share of max |theirs|, at least 1; shapes must be equal."""
+    """max |ours - theirs| as a share of max |theirs|, at least 1; infinite if shapes differ."""
     found = ours.detach().double().cpu().numpy()
     if found.shape != theirs.shape:
-        return float("inf")
+        return math.inf
     if not theirs.size:
         return 0.0
-    return float(np.abs(found - theirs).max() / scale(theirs))
-
-
-def scale(values: np.ndarray) -> float:
-    """What differences of these values are a share of."""
-    return max(1.0, float(np.abs(values).max()))
+    return share(np.abs(found - theirs).max(), max(1.0, np.abs(theirs).max()))
 
 
 def relative(ours: float, theirs: float) -> float:
     """|ours - theirs| as a share of |theirs|; absolute where theirs is zero."""
-    return abs(ours - theirs) / (abs(theirs) or 1.0)
+    return share(abs(ours - theirs), abs(theirs))
+
+
+def share(difference: float, of: float) -> float:
+    """The difference as a share; itself if ``of`` is zero, infinite if it is NaN."""
+    result = float(difference) / (float(of) or 1.0)
+    return math.inf if math.isnan(result) else result
 
 
 def table(rows: Sequence[Row]) -> str:

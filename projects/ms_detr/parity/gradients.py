@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import rules
-from .compare import Row, largest_difference, scale
+from .compare import Row, share
 
 if TYPE_CHECKING:
     from .run import ParityRun
@@ -73,14 +73,13 @@ def _table(
             direction = torch.from_numpy(rules.normal_sample("grad:" + key, gradient.shape))
             gradient = gradient.double()
             difference = max(
-                abs(gradient.norm().item() - norm) / (norm or 1.0),
-                abs((gradient * direction).sum().item() - along) / (norm or 1.0),
-                abs(gradient.sum().item() - total) / (absolute or 1.0),
-                abs(gradient.abs().sum().item() - absolute) / (absolute or 1.0),
+                share(abs(gradient.norm().item() - norm), norm),
+                share(abs((gradient * direction).sum().item() - along), norm),
+                share(abs(gradient.sum().item() - total), absolute),
+                share(abs(gradient.abs().sum().item() - absolute), absolute),
             )
         kind = "sampling_offsets" if "sampling_offsets" in key else "other"
-        if not difference <= worst[kind][0]:
-            worst[kind] = (difference, key)
+        worst[kind] = max(worst[kind], (difference, key))
     for kind, (difference, key) in worst.items():
         name = f"{quantity}, {'offsets' if kind == 'sampling_offsets' else 'all others'}"
         yield _row(run, name, difference, kind, unit="of norm", where=key)
@@ -92,9 +91,8 @@ def _samples(
     worst = (0.0, "")
     for key, values in recorded.items():
         gradient = gradients[key].flatten()
-        ours = gradient[:: max(1, len(gradient) // 64)][:64]
-        difference = largest_difference(ours, values) * scale(values) / np.abs(values).max()
-        worst = max(worst, (difference, key))
+        ours = gradient[:: max(1, len(gradient) // 64)][:64].double().numpy()
+        worst = max(worst, (share(np.abs(ours - values).max(), np.abs(values).max()), key))
     return _row(run, quantity, worst[0], "sampling_offsets", where=worst[1])
 
 

@@ -56,24 +56,14 @@ class ParityRun:
 
     def rows(self) -> Iterator[Row]:
         """All comparisons, one after the other."""
-        with torch.no_grad():
-            yield from self._predictions()
-            yield from self._proposals()
-            yield from self._detections()
+        yield from self.predictions()
+        yield from self.proposals()
+        yield from self.detections()
         for variant in self.case.facts["criterion_results"]:
-            yield from self._supervision(variant)
+            yield from self.supervision(variant)
 
-    def _fill(self) -> dict[str, str]:
-        """Load the official weights; return the official name of every tensor of ours."""
-        shapes = self.case.shapes
-        if shapes is None:
-            official = to_official(self.model.state_dict(), classes="keep").state
-            shapes = {key: tuple(tensor.shape) for key, tensor in official.items()}
-        converted = to_ours(self.case.official_state(shapes), classes="keep")
-        self.model.load_state_dict(converted.state, strict=True)
-        return {pair.ours: pair.theirs[0] for pair in converted.pairs}
-
-    def _predictions(self) -> Iterator[Row]:
+    def predictions(self) -> Iterator[Row]:
+        """References, class logits and boxes of all layers and both supervisions."""
         references = self.outputs.states.references
         if "init_reference.f64" in self.case.arrays:
             yield self._array("first references", references[0], "init_reference")
@@ -88,7 +78,8 @@ class ParityRun:
             yield self._rounded(f"{name} logits, all", logits, f"{group}_logits")
             yield self._array(f"{name} boxes", boxes, f"{group}_boxes")
 
-    def _proposals(self) -> Iterator[Row]:
+    def proposals(self) -> Iterator[Row]:
+        """Scores, boxes and anchors of the encoder's tokens, and which became queries."""
         proposals = self.outputs.proposals
         if proposals is None:
             return
@@ -108,7 +99,8 @@ class ParityRun:
             "proposals logits, sums", difference, self._tolerance("enc_logits_valid.abssum")
         )
 
-    def _detections(self) -> Iterator[Row]:
+    def detections(self) -> Iterator[Row]:
+        """Detections as published, without and with suppression."""
         top = self.case.args["topk_eval"]
         yield from self._selected(
             "detections", self.model.postprocess, self.case.args["nms_iou_threshold"]
@@ -136,7 +128,8 @@ class ParityRun:
             tolerance = self._tolerance(recorded) + FLOAT32_ROUNDING
             yield self._row(f"{quantity}: {name}", difference, tolerance)
 
-    def _supervision(self, variant: str) -> Iterator[Row]:
+    def supervision(self, variant: str) -> Iterator[Row]:
+        """Pairs, losses and gradients for one set of targets."""
         result = self.case.facts["criterion_results"][variant]
         targets = self.case.targets(variant, self.dtype)
         supervisions = self.model.supervisions
@@ -185,6 +178,16 @@ class ParityRun:
         if name not in self.case.arrays:
             raise CaseError(f"{self.case.name}.npz has no array {name}")
         return self.case.arrays[name]
+
+    def _fill(self) -> dict[str, str]:
+        """Load the official weights; return the official name of every tensor of ours."""
+        shapes = self.case.shapes
+        if shapes is None:
+            official = to_official(self.model.state_dict(), classes="keep").state
+            shapes = {key: tuple(tensor.shape) for key, tensor in official.items()}
+        converted = to_ours(self.case.official_state(shapes), classes="keep")
+        self.model.load_state_dict(converted.state, strict=True)
+        return {pair.ours: pair.theirs[0] for pair in converted.pairs}
 
     def _pairs(self, quantity: str, lessons: Sequence[Lesson], recorded: list) -> Row:
         wrong, where = 0, ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -34,21 +36,26 @@ class SupervisionSet(nn.ModuleDict):
         lessons = self.prepare(outputs, targets)
         return {
             f"{name}/{key}": loss
-            for name, supervision in self.items()
+            for name, supervision in self.named()
             for key, loss in supervision.losses(lessons[name]).items()
         }
+
+    def named(self) -> Iterator[tuple[str, Supervision]]:
+        """The supervisions by name."""
+        for name, supervision in self.items():
+            yield name, cast(Supervision, supervision)
 
     def prepare(self, outputs: TrainingOutputs, targets: Targets) -> dict[str, list[Lesson]]:
         """The lessons of every supervision, by its name; merges come after all assignments."""
         lessons = {}
-        for name, supervision in self.items():
+        for name, supervision in self.named():
             try:
                 lessons[name] = supervision.prepare(outputs, targets)
             except NonFiniteError as error:
                 raise NonFiniteError(f"supervision {name}, {error}") from error
         return {
             name: self._merged(supervision, lessons[name], lessons)
-            for name, supervision in self.items()
+            for name, supervision in self.named()
         }
 
     @staticmethod
@@ -70,7 +77,7 @@ class SupervisionSet(nn.ModuleDict):
     def _check_source(self, name: str, source: str) -> None:
         mergeable = [
             other
-            for other, supervision in self.items()
+            for other, supervision in self.named()
             if other != name and not isinstance(supervision, ProposalSupervision)
         ]
         if source not in mergeable:

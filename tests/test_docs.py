@@ -7,14 +7,11 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
-    "docs/architecture.md",
-    "docs/assigners.md",
-    "docs/checkpoints.md",
-    "docs/reproduce.md",
-    "docs/results.md",
+    *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md")),
 ]
 PLACES = ("", "projects", "projects/ms_detr", "configs", "docs")
 

@@ -44,7 +44,11 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--golden", type=Path, required=True, help="folder of recorded cases")
-    parser.add_argument("--case", action="append", help="only this case (may be given again)")
+    parser.add_argument(
+        "--case",
+        action="append",
+        help="only this case, without the matching problems (may be given again)",
+    )
     parser.add_argument("--precision", choices=PRECISIONS, help="only this one")
     parser.add_argument("--generator", type=Path, help="default: FOLDER/goldengen.py")
     parser.add_argument("--output", type=Path, help="write the rows as json")
@@ -61,7 +65,9 @@ def main() -> int:
                 rows += new
                 if unread := run.unread():
                     print(f"recorded, but not compared: {', '.join(unread)}")
-        if not args.case and (args.golden / PROBLEMS).is_file():
+                if missing := run.missing():
+                    print(f"not recorded: {', '.join(missing)}")
+        if not args.case and "f64" in precisions and (args.golden / PROBLEMS).is_file():
             new = compare_matchers(args.golden, find_generator(args.golden, args.generator))
             print(table(new), flush=True)
             rows += new

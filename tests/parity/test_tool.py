@@ -29,6 +29,21 @@ def lacking_parts(folder):
     np.savez(folder / "a.npz")
 
 
+def no_results(folder):
+    (folder / "a.json").write_text(json.dumps({"case": "a", "criterion_results": {}}))
+    np.savez(folder / "a.npz")
+
+
+def broken_problems(folder):
+    (folder / "matchers.json").write_text("{")
+    (folder / "goldengen.py").write_text("")
+
+
+def no_problems(folder):
+    (folder / "matchers.json").write_text("[]")
+    (folder / "goldengen.py").write_text("")
+
+
 def broken_npz(folder):
     (folder / "a.json").write_text("{}")
     (folder / "a.npz").write_bytes(b"PK and no more")
@@ -40,7 +55,10 @@ def broken_npz(folder):
         (empty, "holds no case and no matchers.json"),
         (lonely_json, "a: needs both NAME.json and NAME.npz"),
         (broken_json, "cannot be read: Expecting property name"),
-        (lacking_parts, "a.json lacks images, targets, weight_dict"),
+        (lacking_parts, "the json lacks 'criterion_results'; it has args, case"),
+        (no_results, "criterion_results is empty"),
+        (broken_problems, "matchers.json: cannot be read"),
+        (no_problems, "matchers.json holds no problem"),
         (broken_npz, "cannot be read"),
     ],
 )

@@ -15,21 +15,24 @@ from torch import Tensor
 from ..structures import Targets
 from . import rules
 
-PARTS = (
-    "case",
-    "images",
-    "targets",
-    "args",
-    "weight_dict",
-    "criterion",
-    "grad_keys",
-    "criterion_results",
-    "f32_vs_f64",
-)
-
 
 class CaseError(ValueError):
     """A folder or file is not what the format of recorded cases says."""
+
+
+class Facts(dict):
+    """A json object; asking for what it lacks names the key."""
+
+    def __missing__(self, key: str) -> None:
+        raise CaseError(f"the json lacks {key!r}; it has {', '.join(sorted(self)[:8])}, ...")
+
+
+def read_json(path: Path) -> Facts | list:
+    """A json file, its objects as :class:`Facts`."""
+    try:
+        return json.loads(path.read_text(), object_hook=Facts)
+    except (OSError, ValueError) as error:
+        raise CaseError(f"{path}: cannot be read: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class GoldenCase:
     """
 
     name: str
-    facts: dict
+    facts: Facts
     arrays: dict[str, np.ndarray]
     shapes: dict[str, tuple[int, ...]] | None
 
@@ -53,26 +56,24 @@ class GoldenCase:
         """Read NAME.json with the NAME.npz beside it.
 
         Raises:
-            CaseError: one of them is missing, broken, or lacks a part that every case has.
+            CaseError: one of them is missing, broken, or says nothing about losses.
         """
+        facts = read_json(path)
         try:
-            facts = json.loads(path.read_text())
             with np.load(path.with_suffix(".npz"), allow_pickle=False) as stored:
                 arrays = dict(stored)
         except (OSError, ValueError, BadZipFile) as error:
-            raise CaseError(f"{path.with_suffix('')}: cannot be read: {error}") from error
-        lacking = [part for part in PARTS if part not in facts]
-        if lacking:
-            raise CaseError(f"{path} lacks {', '.join(lacking)}")
+            raise CaseError(f"{path.with_suffix('.npz')}: cannot be read: {error}") from error
+        if not facts["criterion_results"]:
+            raise CaseError(f"{path}: criterion_results is empty")
         keys = path.parent / f"keys_{facts['case']}.json"
         shapes = None
         if keys.is_file():
-            entries = json.loads(keys.read_text())["keys"]
-            shapes = {entry["key"]: tuple(entry["shape"]) for entry in entries}
+            shapes = {entry["key"]: tuple(entry["shape"]) for entry in read_json(keys)["keys"]}
         return cls(path.stem, facts, arrays, shapes)
 
     @property
-    def args(self) -> dict:
+    def args(self) -> Facts:
         """Command line of the official run."""
         return self.facts["args"]
 
@@ -89,7 +90,13 @@ class GoldenCase:
     @cached_property
     def num_classes(self) -> int:
         """Outputs of the class heads."""
-        return self.arrays["o2o_logits.f64r"].shape[-1]
+        return self.array("o2o_logits.f64r").shape[-1]
+
+    def array(self, name: str) -> np.ndarray:
+        """A recorded array."""
+        if name not in self.arrays:
+            raise CaseError(f"{self.name}.npz has no array {name}")
+        return self.arrays[name]
 
     def official_state(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
         """The official state dict, by rule."""

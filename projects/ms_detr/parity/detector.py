@@ -26,12 +26,27 @@ DETECTORS = {
 FLAGS = ("two_stage", "with_box_refine", "mixed_selection", "look_forward_twice")
 
 
+# Options of the official code that no config here has, with the value that they must have.
+NEEDED = {
+    "backbone": "resnet50",
+    "dilation": False,
+    "position_embedding": "sine",
+    "masks": False,
+    "aux_loss": True,
+}
+
+
 def model_config(case: GoldenCase, configs: Path) -> DictConfig:
     """The model of a case: one of ``configs/models``, with the sizes and settings of the case.
 
     Raises:
         CaseError: the case is about a model that no config describes.
     """
+    for name, value in NEEDED.items():
+        if case.args[name] != value:
+            raise CaseError(
+                f"{case.name}: {name} is {case.args[name]!r}, but only {value!r} is implemented"
+            )
     flags = tuple(bool(case.args.get(flag)) for flag in FLAGS)
     if flags not in DETECTORS:
         stated = ", ".join(f"{name}={value}" for name, value in zip(FLAGS, flags))
@@ -95,6 +110,8 @@ def _set_costs_and_weights(model: DictConfig, case: GoldenCase) -> None:
 
 def _set_mixed(model: DictConfig, case: GoldenCase) -> None:
     mixed, criterion = model.supervisions.mixed, case.facts["criterion"]
+    if abs(criterion["o2m_coef_box"] + criterion["o2m_coef_cls"] - 1) > 1e-12:
+        raise CaseError(f"{case.name}: o2m_coef_box and o2m_coef_cls must sum to 1")
     if not case.args["use_aux_ffn"]:
         mixed.branch = None
     mixed.assigner.update(

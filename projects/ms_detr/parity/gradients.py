@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from . import rules
+from .case import CaseError
 from .compare import Row, share
 
 if TYPE_CHECKING:
@@ -36,12 +37,18 @@ def compare_gradients(run: ParityRun, variant: str, losses: dict[str, Tensor]) -
     if samples:
         yield _samples(run, f"{variant} gradients, samples", gradients, samples)
     result = facts["criterion_results"][variant]
-    yield _unused(run, f"{variant} parameters without gradient", gradients, result["grad_unused"])
+    yield _names(run, f"{variant} parameters trained", set(gradients), keys)
+    without = {key for key, gradient in gradients.items() if gradient is None}
+    yield _names(run, f"{variant} parameters without gradient", without, result["grad_unused"])
     if f"grad_{variant}_boxes.f64" in arrays:
         boxes = sum(loss for key, loss in losses.items() if not key.endswith("/class"))
         gradients = _gradients(run, boxes)
         table = arrays[f"grad_{variant}_boxes.f64"]
         yield from _table(run, f"{variant} gradients of box terms", gradients, keys, table)
+        if "grad_boxes_unused" in result:
+            without = {key for key, gradient in gradients.items() if gradient is None}
+            quantity = f"{variant} parameters without gradient of box terms"
+            yield _names(run, quantity, without, result["grad_boxes_unused"])
 
 
 def _gradients(run: ParityRun, total: Tensor) -> dict[str, Tensor | None]:
@@ -65,6 +72,8 @@ def _table(
 ) -> Iterator[Row]:
     """The four numbers of every key, as shares of the recorded norm or sum of absolute values."""
     worst = {"sampling_offsets": (0.0, ""), "other": (0.0, "")}
+    if len(keys) != len(recorded):
+        raise CaseError(f"{run.case.name}: {len(keys)} grad_keys, but {len(recorded)} gradients")
     for key, (norm, total, absolute, along) in zip(keys, recorded):
         gradient = gradients.get(key)
         if gradient is None:
@@ -96,14 +105,9 @@ def _samples(
     return _row(run, quantity, worst[0], "sampling_offsets", where=worst[1])
 
 
-def _unused(
-    run: ParityRun, quantity: str, gradients: dict[str, Tensor | None], recorded: list[str]
-) -> Row:
-    ours = {key for key in run.case.facts["grad_keys"] if gradients.get(key) is None}
-    wrong = ours.symmetric_difference(recorded)
-    return Row(
-        run.case.name, run.precision, quantity, len(wrong), 0, "wrong", ", ".join(sorted(wrong))
-    )
+def _names(run: ParityRun, quantity: str, ours: set[str], recorded: list[str]) -> Row:
+    wrong = sorted(ours.symmetric_difference(recorded))
+    return Row(run.case.name, run.precision, quantity, len(wrong), 0, "wrong", ", ".join(wrong))
 
 
 def _row(run: ParityRun, quantity: str, difference: float, kind: str, **more: str) -> Row:

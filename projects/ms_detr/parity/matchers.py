@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 from pathlib import Path
 from types import ModuleType
@@ -20,8 +19,8 @@ from ..assigners import (
     ReleasedTopKAssigner,
 )
 from ..structures import Assignment, LayerPredictions, Targets
-from .case import CaseError
-from .compare import Row, relative
+from .case import CaseError, read_json
+from .compare import Row, relative, share
 
 FILE = "matchers.json"
 PARTS = ("open", "held")
@@ -38,7 +37,9 @@ def compare_matchers(folder: Path, generator: Path) -> list[Row]:
     Raises:
         CaseError: the generator makes other problems than the recorded ones.
     """
-    recorded = json.loads((folder / FILE).read_text())
+    recorded = read_json(folder / FILE)
+    if not recorded:
+        raise CaseError(f"{folder / FILE} holds no problem")
     problems = _problems(recorded, _load(generator), generator)
     wrong_pairs = wrong_top_k = 0
     cost = score = 0.0
@@ -67,7 +68,7 @@ def compare_matchers(folder: Path, generator: Path) -> list[Row]:
         if len(scores) != len(expected):
             score = math.inf
         else:
-            score = max([score, *(abs(a - b) for a, b in zip(scores, expected))])
+            score = max([score, *(share(abs(a - b), 1.0) for a, b in zip(scores, expected))])
         if record["o2m_unique"] or problem["kind"] == "duplicate_gt":
             wrong_top_k += _pairs(found) != sorted(map(tuple, record["o2m"]))
     name = f"{len(recorded)} problems"

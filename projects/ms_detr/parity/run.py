@@ -29,6 +29,8 @@ F32_FACTOR = 3.0
 F32_UNSTATED = 1e-5
 # Of the published evaluation, where it is asked for.
 NMS_THRESHOLD = 0.7
+# What the official code logs beside its losses, and we do not compute.
+LOGGED = ("class_error", "cardinality_error")
 GROUPS = {"one_to_one": "o2o", "mixed": "o2m"}
 
 
@@ -118,7 +120,7 @@ class ParityRun:
         expected = expected_detections(self.case, self.image_sizes, threshold)
         theirs = [detections.ordered() for detections in expected]
         wrong = sum(a.count_wrong_classes(b) for a, b in zip(ours, theirs, strict=True))
-        yield self._row(f"{quantity}: classes", wrong, 0, unit="wrong")
+        yield self._row(f"{quantity}: classes", wrong, 0, "wrong")
         for name, recorded in (("scores", "o2o_logits"), ("boxes", "o2o_boxes")):
             difference = max(
                 largest_difference(torch.from_numpy(getattr(a, name)), getattr(b, name))
@@ -132,6 +134,8 @@ class ParityRun:
         """Pairs, losses and gradients for one set of targets."""
         result = self.case.facts["criterion_results"][variant]
         targets = self.case.targets(variant, self.dtype)
+        difference = relative(targets.num_boxes.item(), result["num_boxes"])
+        yield self._row(f"{variant} normaliser", difference, 0, "relative")
         supervisions = self.model.supervisions
         lessons = supervisions.prepare(self.outputs, targets)
         for name, own in lessons.items():
@@ -141,28 +145,35 @@ class ParityRun:
                 own = supervisions[name].prepare(self.outputs, targets)
             yield self._pairs(f"{variant} {name} pairs", own, result["indices"][recorded])
         losses = supervisions(self.outputs, targets)
+        yield from self._losses(variant, losses, result)
+        yield from compare_gradients(self, variant, losses)
+
+    def _losses(self, variant: str, losses: dict[str, Tensor], result: dict) -> Iterator[Row]:
         official = result["losses"]["f64"]
+        names = {self._official_loss(key): key for key in losses}
+        logged = {name for name in official if name.startswith(LOGGED)}
+        wrong = sorted(names.keys() ^ (official.keys() - logged))
+        yield self._row(f"{variant} losses, names", len(wrong), 0, "wrong", ", ".join(wrong))
         differences = {
-            key: relative(loss.item() / self._weight(key), official[self._official_loss(key)])
-            for key, loss in losses.items()
+            key: relative(losses[key].item() / self._weight(key), official[name])
+            for name, key in names.items()
+            if name in official
         }
         tolerance = F64_TOLERANCE
         if self.precision == "f32":
             tolerance = F32_FACTOR * result["loss_max_rel_f32_f64"]
-        for group in ("class", "l1", "giou"):
-            of_group = {k: v for k, v in differences.items() if k.endswith("/" + group)}
-            worst = max(of_group, key=of_group.__getitem__)
-            yield self._row(
-                f"{variant} losses {group} ({len(of_group)})",
-                of_group[worst],
-                tolerance,
-                unit="relative",
-                where=worst,
-            )
-        total = sum(losses.values())
-        difference = relative(total.item(), result["total"]["f64"])
-        yield self._row(f"{variant} total loss", difference, tolerance, unit="relative")
-        yield from compare_gradients(self, variant, losses)
+        for term in TERMS:
+            of_term = {key: v for key, v in differences.items() if key.endswith("/" + term)}
+            quantity = f"{variant} losses {term} ({len(of_term)})"
+            worst = max(of_term, key=of_term.__getitem__, default="")
+            yield self._row(quantity, of_term.get(worst, 0), tolerance, "relative", worst)
+        totals = {"total": sum(losses.values())}
+        if "total_boxes" in result:
+            boxes = [loss for key, loss in losses.items() if not key.endswith("/class")]
+            totals["total_boxes"] = sum(boxes)
+        for name, ours in totals.items():
+            difference = relative(ours.item(), result[name]["f64"])
+            yield self._row(f"{variant} {name}", difference, tolerance, "relative")
 
     def unread(self) -> list[str]:
         """Recorded arrays that no row is about; probes only help to find where one starts."""
@@ -173,11 +184,18 @@ class ParityRun:
         known = {"probe", "enc_logits_all", "valid_mask"}
         return sorted(name for name in names - read - known if not name.startswith("grad_"))
 
+    def missing(self) -> list[str]:
+        """Variants with objects whose gradients were not recorded."""
+        return [
+            f"gradients of {variant}"
+            for variant, images in self.case.facts["targets"].items()
+            if any(image["labels"] for image in images)
+            and f"grad_{variant}.f64" not in self.case.arrays
+        ]
+
     def _recorded(self, name: str) -> np.ndarray:
         self.read.add(name)
-        if name not in self.case.arrays:
-            raise CaseError(f"{self.case.name}.npz has no array {name}")
-        return self.case.arrays[name]
+        return self.case.array(name)
 
     def _fill(self) -> dict[str, str]:
         """Load the official weights; return the official name of every tensor of ours."""
@@ -186,7 +204,11 @@ class ParityRun:
             official = to_official(self.model.state_dict(), classes="keep").state
             shapes = {key: tuple(tensor.shape) for key, tensor in official.items()}
         converted = to_ours(self.case.official_state(shapes), classes="keep")
-        self.model.load_state_dict(converted.state, strict=True)
+        try:
+            self.model.load_state_dict(converted.state, strict=True)
+        except RuntimeError as error:
+            message = f"{self.case.name}: the recorded keys are of another model: {error}"
+            raise CaseError(message) from error
         return {pair.ours: pair.theirs[0] for pair in converted.pairs}
 
     def _pairs(self, quantity: str, lessons: Sequence[Lesson], recorded: list) -> Row:
@@ -197,7 +219,7 @@ class ParityRun:
                 difference = set(ours) ^ {tuple(pair) for pair in theirs}
                 wrong += len(difference) or abs(len(ours) - len(theirs))
                 where = where or (f"layer {layer}, image {image}" if difference else "")
-        return self._row(quantity, wrong, 0, unit="wrong", where=where)
+        return self._row(quantity, wrong, 0, "wrong", where)
 
     def _array(self, quantity: str, ours: Tensor, name: str, part: slice = slice(None)) -> Row:
         theirs = self._recorded(f"{name}.f64")[part]
@@ -218,8 +240,15 @@ class ParityRun:
             return F32_UNSTATED
         return F32_FACTOR * stated["max_abs"] / max(1.0, stated["max_abs_f64"])
 
-    def _row(self, quantity: str, difference: float, tolerance: float, **more: str) -> Row:
-        return Row(self.case.name, self.precision, quantity, difference, tolerance, **more)
+    def _row(
+        self,
+        quantity: str,
+        difference: float,
+        tolerance: float,
+        unit: str = "of scale",
+        where: str = "",
+    ) -> Row:
+        return Row(self.case.name, self.precision, quantity, difference, tolerance, unit, where)
 
     def _weight(self, key: str) -> float:
         supervision, _, term = key.split("/")

@@ -20,11 +20,13 @@ from typing import Any
 
 from torch import Tensor
 
+from ms_detr.config import load_config
 from ms_detr.convert import (
     FAMILIES,
     CheckpointError,
     Converted,
     OfficialCheckpoint,
+    Settings,
     check_output,
     check_same,
     load_official,
@@ -34,14 +36,10 @@ from ms_detr.convert import (
     to_official,
     to_ours,
 )
+from ms_detr.convert.official_run import OfficialRun, official_run
 from ms_detr.convert.recipes import Recipe, check_fits, find_recipe
-from ms_detr.convert.report import (
-    evaluation_command,
-    mapping_table,
-    official_options,
-    set_aside_table,
-    what_it_is,
-)
+from ms_detr.convert.report import evaluation_command, mapping_table, set_aside_table, what_it_is
+from ms_detr.convert.settings import whole_number
 from ms_detr.data.errors import DatasetError
 from ms_detr.errors import ConfigError
 
@@ -70,10 +68,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         type=int,
         help="learned queries that are deployed, for an H-DETR checkpoint that does not say it",
     )
-    parser.add_argument("--config-file", help="config whose model must fit")
+    parser.add_argument(
+        "--config-file",
+        help="config whose model must fit; with --to, that of the training: it says what the "
+        "weights do not, such as the order of the attentions",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
     parser.add_argument("opts", nargs="*", help="overrides of the config, key=value")
     args = parser.parse_intermixed_args(arguments)
+    if args.target and args.num_queries is not None:
+        parser.error("--num-queries belongs to --from: all our queries are deployed")
     if args.opts and not args.config_file:
         parser.error(f"overrides {args.opts} belong to a config; give --config-file")
     return args
@@ -87,13 +91,14 @@ def count_queries(family: str, loaded: OfficialCheckpoint, given: int | None) ->
     """
     if given is not None or not FAMILIES[family].hybrid or "query_embed.weight" not in loaded.model:
         return given
-    if loaded.args is None or "num_queries_one2one" not in loaded.args:
+    deployed = whole_number(loaded.args or {}, "num_queries_one2one")
+    if deployed is None:
         total = len(loaded.model["query_embed.weight"])
         raise CheckpointError(
             f"the checkpoint has {total} learned queries and does not say how many of them are "
             f"deployed (args.num_queries_one2one); add --num-queries 300, or {total} for all"
         )
-    return int(loaded.args["num_queries_one2one"])
+    return deployed
 
 
 def convert_to_ours(args: argparse.Namespace) -> None:
@@ -105,8 +110,9 @@ def convert_to_ours(args: argparse.Namespace) -> None:
     )
     extras = {**converted.extras, "args": loaded.args, "epoch": loaded.epoch}
     recipe = find_recipe(converted, loaded.args, REPOSITORY / "configs", args.source)
+    configured = read_config(args, converted.state)
+    configured.joined(Settings.from_options(loaded.args, converted.layout, args.source))
     if args.config_file:
-        check_fits(args.config_file, args.opts, converted.state)
         recipe = replace(recipe, config=Path(args.config_file), overrides=tuple(args.opts))
     check_same(to_official(converted.state, extras).state, loaded.model)
     save_ours(args.output, converted.state, extras, overwrite=args.overwrite)
@@ -121,9 +127,13 @@ def convert_to_ours(args: argparse.Namespace) -> None:
 def convert_to_official(args: argparse.Namespace) -> None:
     """Ours to official."""
     state, extras = load_ours(args.input)
-    if args.config_file:
-        check_fits(args.config_file, args.opts, state)
+    configured = read_config(args, state)
+    if configured.refined is not None:
+        extras = {**extras, "refined": configured.refined}
     converted = to_official(state, extras, family=args.target, classes=args.classes)
+    origin = (extras.get("args"), converted.layout, extras.get("family"))
+    settings = configured.joined(Settings.from_options(*origin))
+    settings.check_released(converted.layout, FAMILIES[args.target])
     check_same(back_to_ours(converted, state, args).state, state)
     save_official(
         args.output,
@@ -136,8 +146,19 @@ def convert_to_official(args: argparse.Namespace) -> None:
     print(mapping_table(converted.pairs, converted.state, state, to_ours=False))
     print_notes(converted, {}, ())
     print(f"\nConverted back, all {len(state)} tensors are the same, bit by bit.")
-    print(f"\n{args.output} is written. In the official code, evaluate it with")
-    print(f"    python main.py --eval --resume {args.output} {official_options(converted)}")
+    print_run(official_run(converted, settings, args.output), args.output)
+
+
+def read_config(args: argparse.Namespace, state: dict[str, Tensor]) -> Settings:
+    """What the given config says beyond the weights, if its model fits; nothing without a config.
+
+    Raises:
+        CheckpointError: names or shapes differ.
+    """
+    if not args.config_file:
+        return Settings()
+    check_fits(args.config_file, args.opts, state)
+    return Settings.from_config(load_config(args.config_file, args.opts).model)
 
 
 def back_to_ours(
@@ -181,10 +202,23 @@ def print_recipe(recipe: Recipe, converted: Converted, output: str) -> None:
     try:
         check_fits(path, list(recipe.overrides), converted.state)
     except (CheckpointError, ConfigError) as error:
-        print(f"The nearest config is {path}, but {error}")
+        print(f"No recipe builds this model. The nearest config is {path}, but {error}")
         return
     print(f"All names and shapes fit {path}. Evaluate it with")
     print(f"    {evaluation_command(replace(recipe, config=path), output)}")
+
+
+def print_run(run: OfficialRun, output: str) -> None:
+    """How the official code evaluates the checkpoint, or why it cannot."""
+    for assumption in run.assumptions:
+        print(f"\nWARNING: {assumption}.")
+    if run.command is None:
+        print(f"\n{output} is written, but the official code cannot build its model:")
+        print("\n".join(f"    {obstacle}" for obstacle in run.obstacles))
+        return
+    where = f"the folder {run.folder}/ of the official code" if run.folder else "the official code"
+    print(f"\n{output} is written. In {where}, evaluate it (data: --coco_path) with")
+    print(f"    {run.command}")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -161,15 +161,10 @@ def _difference(item: str) -> Difference:
 
 def check(ledger: Ledger, configs: Path) -> list[str]:
     """Where ledger and configs disagree, one sentence each."""
-    files = {
-        f"{folder}/{path.stem}" for folder in FOLDERS for path in (configs / folder).glob("*.py")
-    }
+    files = {f"{name}/{path.stem}" for name in FOLDERS for path in (configs / name).glob("*.py")}
     listed = {row.config for row in ledger.rows.values()}
     wrong = [f"configs/{config}.py has no row in the ledger" for config in sorted(files - listed)]
     for row in ledger.rows.values():
-        if row.config not in files:
-            wrong.append(f"{row.name}: there is no configs/{row.config}.py")
-            continue
         wrong += [f"{row.name}: {text}" for text in _disagreements(ledger, row, configs)]
     used = {label for row in ledger.rows.values() for label in (row.source, *row.differs)}
     unused = sorted((ledger.sources.keys() | ledger.differences.keys()) - used)
@@ -178,6 +173,8 @@ def check(ledger: Ledger, configs: Path) -> list[str]:
 
 def _disagreements(ledger: Ledger, row: Row, configs: Path) -> list[str]:
     path = configs / f"{row.config}.py"
+    if not path.is_file():
+        return [f"there is no configs/{row.config}.py"]
     try:
         cfg = load_config(path)
         load_config(path, ledger.overrides(row))
@@ -205,10 +202,8 @@ def commands(ledger: Ledger, row: Row, num_gpus: int = 8) -> dict[str, list[str]
         LedgerError: the batch cannot be divided among so many GPUs.
     """
     overrides = ledger.overrides(row)
-    batch = BATCH
-    for text in overrides:
-        key, _, value = text.partition("=")
-        batch = int(value) if key == "dataloader.train.total_batch_size" else batch
+    given = dict(text.partition("=")[::2] for text in overrides)
+    batch = int(given.get("dataloader.train.total_batch_size", BATCH))
     if num_gpus < 1 or batch % num_gpus:
         fitting = [n for n in range(1, batch + 1) if batch % n == 0]
         raise LedgerError(f"{batch} images cannot be divided among {num_gpus} GPUs: use {fitting}")
@@ -227,7 +222,8 @@ def commands(ledger: Ledger, row: Row, num_gpus: int = 8) -> dict[str, list[str]
         family, _ = row.checkpoint
         converted = f"output/published/{row.name}.pth"
         convert = ["python", "tools/convert.py", "--from", family, "checkpoint.pth", converted]
-        convert += ["--num-queries", str(row.queries)] if family == "h-detr" else []
+        learned = family == "h-detr" and "_pp_" in row.name  # only ++ has learned queries
+        convert += ["--num-queries", str(row.queries)] if learned else []
         steps["checkpoint"] = [
             "mkdir -p output/published",
             shlex.join([*convert, "--config-file", config, *shape]),
@@ -244,7 +240,7 @@ def describe(ledger: Ledger, row: Row, num_gpus: int = 8) -> str:
         lines += [f"expect AP {row.ap}", f"  {row.source}: {ledger.sources[row.source or '']}"]
     else:
         lines += [f"no number was published; answers: {row.answers}"]
-    lines += ["", f"train on {num_gpus} GPUs (DETECTRON2_DATASETS holds coco/):"]
+    lines += ["", f"train (GPUs: {num_gpus}; DETECTRON2_DATASETS holds coco/):"]
     lines += [f"  {line}" for line in steps["train"]]
     lines += ["", "evaluate:", *(f"  {line}" for line in steps["evaluate"])]
     if row.checkpoint:
@@ -273,9 +269,13 @@ def main(arguments: list[str] | None = None) -> int:
         prog="reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("row", nargs="?", help="name of a row; without one, all are listed")
-    parser.add_argument("--num-gpus", type=int, default=8, help="GPUs of the commands (8)")
+    parser.add_argument("--num-gpus", type=int, help="GPUs of a row's commands (8)")
     parser.add_argument("--check", action="store_true", help="compare the ledger with the configs")
     args = parser.parse_args(arguments)
+    if args.check and args.row is not None:
+        parser.error(f"--check compares all rows: leave out {args.row!r}, or --check")
+    if args.num_gpus is not None and args.row is None:
+        parser.error(f"--num-gpus {args.num_gpus} is for the commands of a row: name a row")
     try:
         ledger = read_ledger(LEDGER.read_text())
         if args.check:
@@ -287,9 +287,10 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         name = Path(args.row).stem
         if name not in ledger.rows:
-            close = difflib.get_close_matches(name, ledger.rows, n=1, cutoff=0.0)
-            raise LedgerError(f"no row {args.row!r} in docs/reproduce.md; did you mean {close[0]}?")
-        print(describe(ledger, ledger.rows[name], args.num_gpus))
+            close = difflib.get_close_matches(name, ledger.rows, n=1)
+            hint = f"did you mean {close[0]}?" if close else "without a name all are listed"
+            raise LedgerError(f"no row {args.row!r} in docs/reproduce.md; {hint}")
+        print(describe(ledger, ledger.rows[name], 8 if args.num_gpus is None else args.num_gpus))
     except LedgerError as error:
         print(f"reproduce: {error}", file=sys.stderr)
         return 2

@@ -13,7 +13,7 @@ from .heads import Postprocess, PredictionHeads
 from .queries import QueryInitializer
 from .registry import META_ARCH_REGISTRY
 from .structures import DecoderStates, LayerPredictions, Proposals, Targets, padding_mask
-from .supervision import SupervisionSet, TrainingOutputs
+from .supervision import SupervisionSet, TrainingOutputs, check_layers
 
 
 @META_ARCH_REGISTRY.register()
@@ -34,6 +34,9 @@ class MSDETR(nn.Module):
         postprocess: predictions to detections.
         pixel_mean, pixel_std: of the three channels, in the order of the input format.
         supervisions: what teaches the detector; unused at inference, where it may be None.
+
+    Raises:
+        ValueError: parts that do not fit each other; the message names their keys in the config.
     """
 
     def __init__(
@@ -57,6 +60,9 @@ class MSDETR(nn.Module):
                 f"model.neck.in_channels {neck.in_channels} does not fit the backbone's maps "
                 f"{offered}; name maps of the backbone with their channels"
             )
+        check_layers("model.heads", heads.class_heads, len(decoder.layers))
+        if supervisions is not None:
+            supervisions.check_fit(heads.num_classes, len(decoder.layers))
         self.backbone = backbone
         self.neck = neck
         self.encoder = encoder

@@ -8,8 +8,7 @@ D decoder layer, K class, G object (all images, flattened), P matched pair; r is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -126,12 +125,23 @@ class Targets:
         counts: number of objects of every image; objects of one image are neighbours in G.
         num_boxes: (), number of objects, averaged over all processes and at least 1: the
             normaliser of the published losses.
+        image_G: image of every object, int64; made from ``counts``.
     """
 
     labels_G: Tensor
     boxes_G4: Tensor
     counts: tuple[int, ...]
     num_boxes: Tensor
+    image_G: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Made here, once a batch, so that assigners have nothing to bring to the device.  From
+        # pinned memory the copy is queued like a kernel; from other memory it would be waited for.
+        count_B = torch.tensor(self.counts, dtype=torch.int64)
+        image_G = torch.arange(len(self.counts)).repeat_interleave(count_B)
+        device = self.labels_G.device
+        image_G = image_G.pin_memory() if device.type == "cuda" else image_G
+        object.__setattr__(self, "image_G", image_G.to(device, non_blocking=True))
 
     @classmethod
     def from_instances(
@@ -144,19 +154,11 @@ class Targets:
             xyxy = image.gt_boxes.tensor.to(dtype)
             boxes.append(box_convert(xyxy / xyxy.new_tensor([width, height] * 2), "xyxy", "cxcywh"))
         labels = torch.cat([image.gt_classes for image in instances])
-        num_boxes = torch.as_tensor(float(len(labels)), dtype=dtype, device=labels.device)
+        num_boxes = torch.full((), len(labels), dtype=dtype, device=labels.device)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(num_boxes)
             num_boxes = num_boxes / torch.distributed.get_world_size()
         return cls(labels, torch.cat(boxes), tuple(map(len, instances)), num_boxes.clamp(min=1))
-
-    @cached_property
-    def image_G(self) -> Tensor:
-        """(G,) int64, the image of every object; made on the device, without a copy from here."""
-        device = self.labels_G.device
-        return torch.cat(
-            [torch.full((count,), image, device=device) for image, count in enumerate(self.counts)]
-        )
 
     def as_objectness(self) -> Targets:
         """The same objects, all of class 0."""

@@ -105,6 +105,25 @@ def test_nothing_to_match():
     assert len(found.image_P) == len(found.query_P) == len(found.target_P) == 0
 
 
+def test_predictions_without_a_price_are_not_looked_at():
+    """What the losses have to tell instead; see also the documented text of the assigner."""
+    predictions, targets = problem(3, [0])
+    predictions.boxes_BN4.fill_(float("nan"))
+    assert len(HungarianAssigner(costs=COSTS)(predictions, targets).query_P) == 0
+    predictions, targets = problem(3, [2])
+    predictions.logits_BNK.fill_(float("nan"))
+    boxes_only = HungarianAssigner(costs=MatchCosts(l1=L1Cost(1.0)))
+    assert len(boxes_only(predictions, targets).query_P) == 2
+
+
+@pytest.mark.parametrize("value", [None, "MatchCosts", {"l1": L1Cost(1.0)}])
+def test_costs_are_match_costs(value):
+    with pytest.raises(
+        ValueError, match="costs of a HungarianAssigner must be of class MatchCosts, got"
+    ):
+        HungarianAssigner(costs=value)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_non_finite_predictions_are_an_error(value):
     predictions, targets = problem(3, [2])

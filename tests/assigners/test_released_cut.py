@@ -71,6 +71,6 @@ def test_below_the_cap_nothing_is_drawn_away():
 def test_what_is_no_generator_is_refused():
     with pytest.raises(ValueError, match=r"generator must be a torch.Generator .* got 0"):
         ReleasedTopKAssigner(generator=0)
-    for value in (0.0, 1.1, float("nan")):
-        with pytest.raises(ValueError, match=f"positive_fraction must be .* got {value}"):
+    for value in (0.0, 1.1, float("nan"), None, "0.25"):
+        with pytest.raises(ValueError, match=f"positive_fraction must be .* got {value!r}"):
             ReleasedTopKAssigner(positive_fraction=value)

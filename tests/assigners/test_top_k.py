@@ -241,12 +241,12 @@ def test_non_finite_predictions_make_the_normalizer_nan(kind, value, place):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("k", 0), ("k", 2.5), ("k", True), ("threshold", -0.1), ("threshold", float("nan"))]
-    + [("alpha", 1.5)],
+    [("k", 0), ("k", 2.5), ("k", True), ("k", None), ("k", "6"), ("threshold", -0.1)]
+    + [("threshold", float("nan")), ("threshold", None), ("alpha", 1.5), ("alpha", "0.3")],
 )
 @pytest.mark.parametrize("kind", CLASSES)
 def test_meaningless_settings_are_refused(kind, option, value):
-    with pytest.raises(ValueError, match=f"{option} must be .*, got {value}"):
+    with pytest.raises(ValueError, match=f"{option} must be .*, got {value!r}"):
         kind(**{option: value})
 
 

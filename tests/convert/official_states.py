@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from functools import cache
+from pathlib import Path
 
 import torch
-from small_models import build
+from detectron2.config import instantiate
+from omegaconf import DictConfig, OmegaConf
+from small_models import build, load
 
 from ms_detr.convert import to_official
 
@@ -50,6 +53,36 @@ def official(config: str, num_classes: int = 80) -> dict[str, torch.Tensor]:
     """Official state dict of a small model: all values are drawn, also those ours has not."""
     made = to_official(ours(config, num_classes), family=MODELS[config])
     return randomise(made.state, seed=1)
+
+
+def full_model(config: str, changes: dict | None = None) -> DictConfig:
+    """Config of a model as it is published, with changes."""
+    node = load(config).model
+    for key, value in (changes or {}).items():
+        OmegaConf.update(node, key, value, merge=False)
+    return node
+
+
+def full_size(config: str, changes: dict | None = None) -> dict[str, torch.Tensor]:
+    """State dict of such a model, of zeros that take no memory."""
+    with torch.device("meta"):
+        state = instantiate(full_model(config, changes)).state_dict()
+    return zeros(state)
+
+
+def zeros(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Zeros of the same shapes, that take no memory."""
+    return {key: torch.zeros(()).expand(value.shape) for key, value in state.items()}
+
+
+def small_config(folder: Path, config: str, changes: str = "") -> str:
+    """Path of a config of the small model with 80 classes, and lines that change it."""
+    path = folder / "config.py"
+    path.write_text(
+        "from small_models import load, shrink\n"
+        f"model = shrink(load({config!r}).model, num_classes=80)\n{changes}\n"
+    )
+    return str(path)
 
 
 def checkpoint(config: str = "models/ms_detr.py", **options) -> dict:

@@ -8,6 +8,7 @@ import io
 import os
 import pathlib
 import pickle
+import re
 import tarfile
 import types
 
@@ -149,6 +150,34 @@ def test_truncated_file(tmp_path, fmt, share):
         load_official(path)
 
 
+def test_one_changed_byte_is_noticed_or_harmless(tmp_path):
+    """Checksums cover names, tensors and the pickle; what they do not cover changes nothing."""
+    path = tmp_path / "in.pth"
+    content = {"model": {"a": torch.arange(400.0), "b": torch.ones(3)}, "epoch": 3}
+    data = save(path, content).read_bytes()
+    refused = 0
+    # Every seventh byte, and the attributes of every part: 0x10 makes a part a folder.
+    attributes = {found.start() + 38 for found in re.finditer(b"PK\x01\x02", data)}
+    for position in sorted({*range(0, len(data), 7), *attributes}):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 0x10]) + data[position + 1 :])
+        try:
+            loaded = load_official(path)
+        except CheckpointError:
+            refused += 1
+        else:
+            assert same(loaded.model, content["model"]) and loaded.epoch == 3, position
+    assert refused > 1600 // 7
+
+
+def test_damaged_part_is_named(tmp_path):
+    path = save(tmp_path / "in.pth", {"model": {"a": torch.full((1000,), 7.0)}})
+    data = bytearray(path.read_bytes())
+    data[data.index(torch.full((500,), 7.0).numpy().tobytes()) + 1000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"checksum of its part \S+/data/0 is wrong"):
+        load_official(path)
+
+
 @pytest.mark.parametrize(
     "data", [b"hello", b"\x80\x02garbage", b"PK\x03\x04" + bytes(99), pickle.dumps({"model": 1})]
 )
@@ -231,7 +260,19 @@ def test_files_hold_no_more_than_their_tensors(tmp_path):
     assert (tmp_path / "twice.pth").stat().st_size < 600_000
 
 
-def test_foreign_entry_beside_the_model(tmp_path):
-    path = save(tmp_path / "in.pth", {"model": STATE, "official": {"rest": [1]}})
+@pytest.mark.parametrize(
+    "extras",
+    [
+        {"rest": [1]},
+        {"rest": {"query_embed.weight": torch.tensor(1.0)}},
+        {"aside": {"total_ops": 1}},
+        {"args": ["--lr"]},
+        {"family": ["ms-detr"]},
+        [1],
+        None,
+    ],
+)
+def test_foreign_entry_beside_the_model(tmp_path, extras):
+    path = save(tmp_path / "in.pth", {"model": STATE, "official": extras})
     with pytest.raises(CheckpointError, match="'official' is not what a conversion leaves"):
         load_ours(path)

@@ -150,6 +150,35 @@ def test_wrong_direction_is_said():
         to_official(official("models/ms_detr.py"))
 
 
+@pytest.mark.parametrize("prefix", ["module.", "model.detector."])
+def test_prefix_is_named_with_its_mend(prefix):
+    there, here = official("models/ms_detr.py"), ours("models/ms_detr.py")
+    for state, convert in ((there, to_ours), (here, to_official)):
+        longer = {prefix + key: value for key, value in state.items()}
+        with pytest.raises(CheckpointError) as caught:
+            convert(longer)
+        message = str(caught.value)
+        assert f"key.removeprefix({prefix!r})" in message and "the other way" not in message
+        assert ("several devices" in message) == (prefix == "module.")
+    with pytest.raises(CheckpointError, match=r"removeprefix\('module\.'\).*the other way"):
+        to_official({f"module.{key}": value for key, value in there.items()})
+    with pytest.raises(CheckpointError, match=r"It is no \(MS-\)Deformable-DETR$"):
+        to_ours({"fc.weight": torch.ones(1)})
+
+
+def test_auxiliary_feed_forward_and_own_class_heads_exclude_each_other():
+    state = ours("models/ms_detr.py")
+    own = ours("models/ms_detr_a.py")
+    state.update({key: value for key, value in own.items() if "mixed.class_heads" in key})
+    with pytest.raises(CheckpointError, match="neither tree"):
+        to_official(state)
+    state = official("models/ms_detr_a.py")
+    more = official("models/ms_detr.py")
+    state.update({key: value for key, value in more.items() if "linear3" in key})
+    with pytest.raises(CheckpointError, match="neither tree"):
+        to_ours(state)
+
+
 @pytest.mark.parametrize(
     "config, family, other",
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pathlib
 import re
 import shlex
@@ -12,24 +11,22 @@ import sys
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.config import instantiate
-from official_states import MODELS, checkpoint, official, same
-from omegaconf import OmegaConf
-from small_models import CONFIGS, build, load
+from official_states import (
+    MODELS,
+    checkpoint,
+    full_size,
+    official,
+    ours,
+    same,
+    zeros,
+)
+from small_models import CONFIGS, build
 
 from ms_detr.convert import load_official, save_official, save_ours, to_official, to_ours
 from ms_detr.convert.recipes import check_fits, find_recipe
 
 ROOT = CONFIGS.parent
 TOOL = ROOT / "tools" / "convert.py"
-
-
-@pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("convert_tool", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_command_line_there_and_back(tool, tmp_path, capsys):
@@ -106,13 +103,51 @@ def test_hybrid_checkpoint_says_how_many_queries_are_deployed(tool, tmp_path, ca
     assert torch.equal(model["queries.content.weight"], content["model"]["query_embed.weight"][:5])
     back = ["--to", "h-detr", f"{tmp_path}/out.pth", f"{tmp_path}/back.pth"]
     assert tool.main(back) == 0
-    assert "--num_queries_one2one 5 --num_queries_one2many 7" in capsys.readouterr().out
     assert same(load_official(tmp_path / "back.pth").model, content["model"])
 
     save_official(tmp_path / "in.pth", content["model"], overwrite=True)
     assert tool.main([*words, "--overwrite"]) == 2
     assert "add --num-queries" in capsys.readouterr().err
     assert tool.main([*words, "--overwrite", "--num-queries", "12"]) == 0
+
+
+@pytest.mark.parametrize("value", ["many", 2.5, True, -1])
+@pytest.mark.parametrize("name", ["num_queries", "nheads", "epochs", "topk_eval"])
+def test_options_that_are_no_numbers_are_named(tool, tmp_path, capsys, name, value):
+    torch.save(checkpoint("models/deformable_detr.py", **{name: value}), tmp_path / "in.pth")
+    assert tool.main(["--from", "ms-detr", f"{tmp_path}/in.pth", f"{tmp_path}/out.pth"]) == 2
+    assert f"{name}={value!r}, which is not a whole number" in capsys.readouterr().err
+    assert not (tmp_path / "out.pth").exists()
+
+
+def test_options_that_are_none_are_not_given(tool, tmp_path, capsys):
+    options = dict.fromkeys(["num_queries", "nheads", "epochs", "topk_eval", "use_ms_detr"])
+    torch.save(checkpoint("models/deformable_detr.py", **options), tmp_path / "in.pth")
+    assert tool.main(["--from", "ms-detr", f"{tmp_path}/in.pth", f"{tmp_path}/out.pth"]) == 0
+    assert "does not say its options" in capsys.readouterr().out
+    torch.save(checkpoint("models/ms_detr.py", use_ms_detr="yes"), tmp_path / "in.pth")
+    words = ["--from", "ms-detr", f"{tmp_path}/in.pth", f"{tmp_path}/out.pth", "--overwrite"]
+    assert tool.main(words) == 2
+    assert "use_ms_detr='yes', which is neither" in capsys.readouterr().err
+
+
+def test_number_of_queries_where_it_has_no_place(tool, tmp_path, capsys):
+    torch.save(checkpoint("models/deformable_detr.py"), tmp_path / "in.pth")
+    paths = [f"{tmp_path}/in.pth", f"{tmp_path}/out.pth"]
+    for family in ("ms-detr", "deformable-detr", "h-detr"):
+        assert tool.main(["--from", family, *paths, "--num-queries", "5"]) == 2
+        assert "no learned queries" in capsys.readouterr().err
+    torch.save({"model": ours("models/deformable_detr_pp.py")}, tmp_path / "in.pth")
+    with pytest.raises(SystemExit):
+        tool.main(["--to", "h-detr", *paths, "--num-queries", "5"])
+    assert "--num-queries belongs to --from" in capsys.readouterr().err
+    assert not (tmp_path / "out.pth").exists()
+
+
+def test_mixed_query_selection_is_said_once(tool, tmp_path, capsys):
+    torch.save(checkpoint("models/ms_detr_pp.py"), tmp_path / "in.pth")
+    assert tool.main(["--from", "ms-detr", f"{tmp_path}/in.pth", f"{tmp_path}/out.pth"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].count("mixed query selection") == 1
 
 
 @pytest.mark.parametrize("config", MODELS)
@@ -159,21 +194,12 @@ RECIPES = [
 
 @pytest.mark.parametrize("model, family, changes, options, config, overrides", RECIPES)
 def test_recipe_that_fits(model, family, changes, options, config, overrides):
-    node = load(model).model
-    for key, value in changes.items():
-        OmegaConf.update(node, key, value, merge=False)
-    with torch.device("meta"):
-        state = instantiate(node).state_dict()
-    converted = to_ours(_zeros(to_official(_zeros(state), family=family).state), family=family)
+    state = full_size(model, changes)
+    converted = to_ours(zeros(to_official(state, family=family).state), family=family)
     recipe = find_recipe(converted, options, CONFIGS, family)
     assert recipe.config == CONFIGS / config
     assert sorted(recipe.overrides) == sorted(overrides)
     check_fits(recipe.config, list(recipe.overrides), converted.state)
-
-
-def _zeros(state):
-    """Zeros that take no memory."""
-    return {key: torch.zeros(()).expand(value.shape) for key, value in state.items()}
 
 
 def test_classes_that_are_kept_and_single_object_output_are_said(tool, tmp_path, capsys):

@@ -9,8 +9,10 @@ from small_models import build, item, load, shrink
 
 from ms_detr.assigners import HungarianAssigner
 from ms_detr.errors import NonFiniteError
+from ms_detr.heads import BoxHeads, ClassHeads
 from ms_detr.meta_arch import MSDETR
 from ms_detr.registry import ASSIGNERS, LOSSES, MATCH_COSTS, MERGES
+from ms_detr.supervision import LayerwiseFeedForward
 
 MODEL = "models/ms_detr.py"
 
@@ -156,6 +158,43 @@ def test_neck_must_name_maps_of_the_backbone():
     node = shrink(load(MODEL).model)
     node.neck.in_channels = {"res3": 32, "res4": 99}
     with pytest.raises(ValueError, match=r"'res4': 99.* does not fit the backbone's maps"):
+        instantiate(node)
+
+
+@pytest.mark.parametrize(
+    "part, kind, options, message",
+    [
+        ("class_heads", ClassHeads, {"num_classes": 7}, "class_heads.num_classes is 7.* is 5"),
+        ("class_heads", ClassHeads, {"num_layers": 3}, "class_heads.num_layers is 3.* is 2"),
+        ("box_heads", BoxHeads, {"num_layers": 6}, "box_heads.num_layers is 6.* is 2"),
+        ("branch", LayerwiseFeedForward, {"num_layers": 1}, "branch.num_layers is 1.* is 2"),
+        ("branch", LayerwiseFeedForward, {"num_layers": 3}, "branch.num_layers is 3.* is 2"),
+    ],
+)
+def test_parts_of_a_supervision_fit_the_detector(part, kind, options, message):
+    fitting = {"embed_dim": 32, "num_layers": 2}
+    fitting |= {"num_classes": 5} if kind is ClassHeads else {}
+    node = shrink(load(MODEL).model)
+    node.supervisions.mixed[part] = L(kind)(**(fitting | options))
+    with pytest.raises(ValueError, match=f"model.supervisions.mixed.{message}"):
+        instantiate(node)
+    node.supervisions.mixed[part] = L(kind)(**fitting)
+    instantiate(node)
+    if kind is not LayerwiseFeedForward:
+        # One head serves all layers.
+        node.supervisions.mixed[part] = L(kind)(**(fitting | {"num_layers": 1}))
+        losses = step(instantiate(node), [item(64, 80, 2)])
+        assert all(torch.isfinite(torch.tensor(v)) for v in losses.values())
+
+
+@pytest.mark.parametrize("layers", [3, 6])
+def test_the_detector_has_heads_for_its_layers(layers):
+    node = shrink(load(MODEL).model)
+    node.heads.num_layers = layers
+    with pytest.raises(ValueError, match=f"model.heads.num_layers is {layers}, but .* is 2"):
+        instantiate(node)
+    del node.supervisions
+    with pytest.raises(ValueError, match="model.heads.num_layers"):
         instantiate(node)
 
 

@@ -8,7 +8,14 @@ from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from small_models import build, item, load, shrink
 
-from ms_detr.assigners import FocalCost, HungarianAssigner, MatchCosts, OverrideByOneToMany
+from ms_detr.assigners import (
+    AppendMissing,
+    FocalCost,
+    HungarianAssigner,
+    MatchCosts,
+    OverrideByOneToMany,
+)
+from ms_detr.heads import BoxHeads, ClassHeads
 from ms_detr.losses import FocalLoss, LossTerms
 from ms_detr.structures import Targets
 from ms_detr.supervision import (
@@ -191,8 +198,22 @@ def test_merge_adds_the_pairs_of_the_same_layer():
 def test_a_merge_needs_another_supervision_of_the_queries(source):
     node = shrink(load("models/ms_detr.py").model)
     node.supervisions.mixed.merge = L(OverrideByOneToMany)(source=source)
-    message = f"supervisions.mixed.merge.source is '{source}'; .* queries: one_to_one"
-    with pytest.raises(Exception, match=message):
+    message = f"supervisions.mixed.merge.source is '{source}'; .* HungarianAssigner: one_to_one"
+    with pytest.raises(ValueError, match=message):
+        instantiate(node)
+
+
+def test_one_to_many_pairs_cannot_be_merged():
+    """A merge counts on a source in which no query occurs twice."""
+    node = shrink(load("models/ms_detr.py").model)
+    node.supervisions.one_to_one.merge = L(AppendMissing)(source="mixed")
+    message = r"one_to_one.merge.source is 'mixed'; one-to-one pairs .* there is none"
+    with pytest.raises(ValueError, match=message):
+        instantiate(node)
+    node.supervisions.more = copy.deepcopy(node.supervisions.mixed)
+    node.supervisions.more.merge = L(AppendMissing)(source="mixed")
+    del node.supervisions.one_to_one.merge
+    with pytest.raises(ValueError, match=r"more.merge.source is 'mixed'; .*: one_to_one$"):
         instantiate(node)
 
 
@@ -223,3 +244,32 @@ def test_wrong_combinations_are_named():
         Supervision(tap="middle", **parts)
     with pytest.raises(ValueError, match="at least one supervision"):
         SupervisionSet()
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("assigner", None, "Assigner, got None"),
+        ("assigner", "HungarianAssigner", "Assigner, got 'Hung"),
+        ("terms", {"class": 1.0}, r"LossTerms, got \{'class': 1.0\} \(dict\)"),
+        ("branch", "feed_forward", "Module, got 'feed_forward'.*LayerwiseFeedForward"),
+        ("class_heads", "own_class_heads", "ClassHeads, got 'own_class_heads' .* or null"),
+        ("class_heads", BoxHeads(embed_dim=4), "ClassHeads, got BoxHeads"),
+        ("box_heads", ClassHeads(embed_dim=4, num_classes=2), "BoxHeads, got ClassHeads"),
+        ("merge", "append", "Merge, got 'append' .*ms_detr.assigners.AppendMissing"),
+        ("merge", AppendMissing, "Merge, got .*AppendMissing"),
+    ],
+)
+def test_parts_of_another_class_are_named(name, value, message):
+    parts = {
+        "assigner": HungarianAssigner(costs=MatchCosts(c=FocalCost(1.0))),
+        "terms": LossTerms(c=FocalLoss(1.0)),
+    }
+    assert Supervision(**parts).class_heads is None
+    with pytest.raises(ValueError, match=f"^{name} of a supervision must be of class {message}"):
+        Supervision(**{**parts, name: value})
+
+
+def test_a_set_holds_supervisions():
+    with pytest.raises(ValueError, match=r"supervisions.mixed must be .* None .*'~model.superv"):
+        SupervisionSet(mixed=None)

@@ -117,6 +117,40 @@ def test_command_line(tool, capsys):
     assert "[1, 2, 4, 8, 16]" in capsys.readouterr().err
 
 
+def test_only_close_names_are_suggested(tool, capsys):
+    for typed, hint in (
+        ("nonsense", "'nonsense' in docs/reproduce.md; without a name all are listed"),
+        ("zebra.py", "'zebra.py' in docs/reproduce.md; without a name all are listed"),
+        ("ms_detr_r50_300q_12epoch", "did you mean ms_detr_r50_300q_12ep?"),
+        ("ms_detr_pp_r50_90q_24ep", "did you mean ms_detr_pp_r50_900q_24ep?"),
+    ):
+        assert tool.main([typed]) == 2
+        assert capsys.readouterr().err.rstrip().endswith(hint)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--num-gpus", "3"], "--num-gpus 3 is for the commands of a row"),
+        (["--check", "--num-gpus", "8"], "--num-gpus 8 is for the commands of a row"),
+        (["--check", "ms_detr_r50_300q_12ep"], "--check compares all rows: leave out 'ms_detr"),
+    ],
+)
+def test_nothing_is_ignored(tool, capsys, words, message):
+    with pytest.raises(SystemExit) as ended:
+        tool.main(words)
+    output = capsys.readouterr()
+    assert ended.value.code == 2 and message in output.err and not output.out
+
+
+def test_number_of_gpus(tool, capsys):
+    for number, words in ((1, ["--num-gpus", "1"]), (2, ["--num-gpus", "2"]), (8, [])):
+        assert tool.main(["ms_detr_r50_300q_12ep", *words]) == 0
+        out = capsys.readouterr().out
+        assert f"train (GPUs: {number};" in out and f"--num-gpus {number}\n" in out
+    assert tool.main(["ms_detr_r50_300q_12ep", "--num-gpus", "0"]) == 2
+
+
 @pytest.mark.parametrize(
     "old, new, message",
     [

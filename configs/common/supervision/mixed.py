@@ -7,10 +7,13 @@ predictions are read at the end of the layer or between its attentions.
     mix_d: self, cross; read between             mix_c: cross, self; read between
 
 (a) and (b) read the same state as one-to-one supervision, so they need a class head of their own;
-(c) and (d) share both heads and pass the state through an additional feed-forward. Either choice
-can be changed: ``model.supervisions.mixed.branch = feed_forward`` or null, ``.class_heads =
-own_class_heads`` or null, ``.box_heads = own_box_heads`` or null. (b) and (d) were never released;
-their heads and feed-forward are those of (a) and (c).
+(c) and (d) share both heads and pass the state through an additional feed-forward. (b) and (d) were
+never released; their heads and feed-forward are those of (a) and (c).
+
+Either choice can be changed. In a config file that imports them from here:
+``model.supervisions.mixed.branch = feed_forward`` or None, ``.class_heads = own_class_heads`` or
+None, ``.box_heads = own_box_heads`` or None. The command line does not know these names; there a
+part is null, or a lazy call written out: docs/assigners.md has lines to copy.
 """
 
 from detectron2.config import LazyCall as L

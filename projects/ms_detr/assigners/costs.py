@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou
 
+from ..arguments import require_kind, require_number
 from ..registry import MATCH_COSTS
 
 
@@ -15,14 +14,11 @@ class MatchCost:
     """A price; lower is better.
 
     Args:
-        weight: factor of the price in the sum.
+        weight: factor of the price in the sum, at least 0.
     """
 
     def __init__(self, weight: float):
-        if not 0 <= weight < math.inf:
-            raise ValueError(
-                f"the weight of {type(self).__name__} must be at least 0, got {weight}"
-            )
+        require_number(f"weight of {type(self).__name__}", weight, 0)
         self.weight = weight
 
     def __call__(
@@ -38,11 +34,14 @@ class FocalCost(MatchCost):
 
     Args:
         weight: factor.
-        alpha, gamma: of the focal loss.
+        alpha: of the focal loss, in [0, 1].
+        gamma: of the focal loss, at least 0.
     """
 
     def __init__(self, weight: float, alpha: float = 0.25, gamma: float = 2.0):
         super().__init__(weight)
+        require_number("alpha of FocalCost", alpha, 0, 1)
+        require_number("gamma of FocalCost", gamma, 0)
         self.alpha, self.gamma = alpha, gamma
 
     def __call__(
@@ -82,6 +81,9 @@ class MatchCosts:
     def __init__(self, **costs: MatchCost):
         if not costs:
             raise ValueError("MatchCosts needs at least one cost")
+        for name, cost in costs.items():
+            mend = f"delete it with '~...costs.{name}', or give its weight: costs.{name}.weight=1"
+            require_kind(f"cost {name}", cost, MatchCost, mend)
         self.costs = costs
 
     def __call__(

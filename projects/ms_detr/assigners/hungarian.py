@@ -6,6 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from ..arguments import require_kind
 from ..errors import NonFiniteError
 from ..registry import ASSIGNERS
 from ..structures import Assignment, LayerPredictions, Targets
@@ -25,6 +26,8 @@ class HungarianAssigner(Assigner):
     """
 
     def __init__(self, *, costs: MatchCosts):
+        mend = "write costs={_target_: ms_detr.assigners.MatchCosts, NAME: ...}"
+        require_kind("costs of a HungarianAssigner", costs, MatchCosts, mend)
         self.costs = costs
 
     @torch.no_grad()
@@ -32,7 +35,9 @@ class HungarianAssigner(Assigner):
         """Assign.
 
         Raises:
-            NonFiniteError: predictions hold NaN or infinity, so that nothing can be ranked.
+            NonFiniteError: a price is NaN or infinite, so that nothing can be ranked.  Predictions
+                without a price (no objects; logits, if only boxes are priced) go unnoticed here,
+                and make the losses non-finite.
         """
         images, queries, objects, first = [], [], [], 0
         for image, count in enumerate(targets.counts):

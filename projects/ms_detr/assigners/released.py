@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..arguments import require_number
 from ..registry import ASSIGNERS
 from ..structures import Targets
 from .selection import favourites, top_k_first
@@ -29,7 +30,8 @@ class ReleasedTopKAssigner(TopKAssigner):
         positive_fraction: most positive queries of an image, as a share of the queries, in (0, 1];
             at least one query may always be positive.
         generator: draws the positive queries that stay, all with the same chance; on the CPU, or
-            on the device of the predictions.  See :func:`seeded_generator`.
+            on the device of the predictions.  See :func:`seeded_generator`.  Draws of the CPU reach
+            a CUDA device from pinned memory, so that nothing waits.
     """
 
     def __init__(
@@ -42,8 +44,7 @@ class ReleasedTopKAssigner(TopKAssigner):
         generator: torch.Generator | None = None,
     ):
         super().__init__(k=k, threshold=threshold, alpha=alpha)
-        if not 0 < positive_fraction <= 1:
-            raise ValueError(f"positive_fraction must be in (0, 1], got {positive_fraction}")
+        require_number("positive_fraction", positive_fraction, 0, 1, above=True)
         if generator is not None and not isinstance(generator, torch.Generator):
             raise ValueError(
                 "generator must be a torch.Generator (seeded_generator(seed=0) makes one) or None, "
@@ -68,10 +69,15 @@ class ReleasedTopKAssigner(TopKAssigner):
         limit = max(1, int(self.positive_fraction * positive_BN.shape[1]))
         priority_BN = best_BN
         if self.generator is not None:
-            device = self.generator.device
-            # float64: equal draws, which would favour low indices, do not occur in practice.
+            source = self.generator.device
             draw = torch.rand(
-                best_BN.shape, generator=self.generator, device=device, dtype=torch.float64
+                best_BN.shape,
+                generator=self.generator,
+                device=source,
+                # Equal draws, which would favour low indices, do not occur in practice.
+                dtype=torch.float64,
+                # From other memory of the host the copy would wait for its turn on the device.
+                pin_memory=source.type == "cpu" and best_BN.is_cuda,
             )
             priority_BN = draw.to(best_BN.device, non_blocking=True)
         priority_BN = priority_BN.masked_fill(~positive_BN, -1.0)

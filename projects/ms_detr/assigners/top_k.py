@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..arguments import require_number
 from ..overlap import area_of_corners, corners_of
 from ..structures import Assignment, LayerPredictions, Targets
 from .assigner import Assigner
@@ -41,10 +42,9 @@ class TopKAssigner(Assigner):
 
     def __init__(self, *, k: int = 6, threshold: float = 0.4, alpha: float = 0.3):
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-            raise ValueError(f"k must be a whole number of at least 1, got {k}")
-        for name, value in (("threshold", threshold), ("alpha", alpha)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {value}")
+            raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
+        require_number("threshold", threshold, 0, 1)
+        require_number("alpha", alpha, 0, 1)
         self.k, self.threshold, self.alpha = k, threshold, alpha
 
     @torch.no_grad()

@@ -1,6 +1,7 @@
 """Checkpoints of the official code to ours and back."""
 
-from .converter import Converted, check_same, to_official, to_ours
+from .checks import check_same
+from .converter import Converted, to_official, to_ours
 from .errors import CheckpointError, KeysError, UnsafeCheckpointError
 from .families import FAMILIES
 from .files import (
@@ -13,6 +14,7 @@ from .files import (
 )
 from .layout import Layout
 from .names import name_pairs
+from .settings import Settings
 
 __all__ = [
     "FAMILIES",
@@ -21,6 +23,7 @@ __all__ = [
     "KeysError",
     "Layout",
     "OfficialCheckpoint",
+    "Settings",
     "UnsafeCheckpointError",
     "check_output",
     "check_same",

@@ -29,8 +29,13 @@ class Family:
         """Refuse a kind of model that this code base does not have.
 
         Raises:
-            CheckpointError: with the family that has it.
+            CheckpointError: with the family that has it; or no code base has it.
         """
+        if layout.auxiliary and layout.own_classes:
+            raise CheckpointError(
+                "the model has both the auxiliary feed-forward of implementation (c) and the own "
+                "class heads of (a); neither tree of the official code has both"
+            )
         found = {
             "MS-DETR's one-to-many supervision": (
                 (layout.auxiliary or layout.own_classes) and not self.mixed_supervision,

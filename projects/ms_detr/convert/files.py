@@ -11,6 +11,7 @@ import tarfile
 import threading
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ EXTRAS_KEY = "official"
 _UNSAFE = re.compile(r"GLOBAL (\S+)|(?:function|objects? of type|class) (\S+)")
 _READ_ERRORS = (
     pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError,
-    AttributeError, AssertionError,
+    AttributeError, AssertionError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 _allowing = threading.Lock()
 
@@ -80,8 +81,7 @@ def load_ours(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str
     content = _read(path)
     model = _model(content, path)
     extras = content.get(EXTRAS_KEY, {}) if model is not content else {}
-    parts = [extras, extras.get("rest", {}), extras.get("aside", {})] if extras else []
-    if not all(isinstance(part, dict) for part in parts):
+    if not _are_extras(extras):
         raise CheckpointError(f"{path}: {EXTRAS_KEY!r} is not what a conversion leaves there")
     return model, extras
 
@@ -178,6 +178,7 @@ def _check_format(path: Path) -> None:
     if start == b"PK\x03\x04":
         if not zipfile.is_zipfile(path):
             raise CheckpointError(f"{path} is cut off or damaged; get it again")
+        _check_parts(path)
     elif not start.startswith(b"\x80"):
         raise CheckpointError(f"{path} is not a PyTorch checkpoint (it starts with {start!r})")
     elif tarfile.is_tarfile(path):
@@ -185,6 +186,20 @@ def _check_format(path: Path) -> None:
         raise UnsafeCheckpointError(
             f"{path} is refused: it is a tar file, which cannot be read safely"
         )
+
+
+def _check_parts(path: Path) -> None:
+    """Every part of a zip file is whole: PyTorch itself does not compare the checksums."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+        # PyTorch takes a part with a folder's mark for an empty one, whatever its size.
+        folders = [x.filename for x in archive.infolist() if x.external_attr & 0x10 and x.file_size]
+    if damaged is not None:
+        raise CheckpointError(
+            f"{path} is damaged: the checksum of its part {damaged} is wrong; get it again"
+        )
+    if folders:
+        raise CheckpointError(f"{path} is damaged: its part {folders[0]} is marked as a folder")
 
 
 @contextlib.contextmanager
@@ -239,6 +254,20 @@ def _model(content: dict[Any, Any], path: str | os.PathLike[str]) -> dict[str, T
             f"{path} holds no state dict {where}: its keys are {[str(key) for key in model][:8]}"
         )
     return model
+
+
+def _are_extras(extras: Any) -> bool:
+    """Whether it is laid out like the extras of a conversion, all of which may be absent."""
+    if not isinstance(extras, dict):
+        return False
+    rest, aside, args = (extras.get(key, {}) for key in ("rest", "aside", "args"))
+    args = {} if args is None else args
+    return (
+        all(isinstance(part, dict) for part in (rest, aside, args))
+        and all(isinstance(rows, Tensor) and rows.ndim for rows in rest.values())
+        and all(isinstance(value, Tensor) for value in aside.values())
+        and isinstance(extras.get("family", ""), str)
+    )
 
 
 def _write(path: str | os.PathLike[str], content: dict[str, Any], overwrite: bool) -> None:

@@ -31,6 +31,7 @@ _AUXILIARY = (
     r"transformer\.decoder\.layers\.\d+\.(linear[34]|norm4)\.",
     r"supervisions\.mixed\.branch\.",
 )
+_ANY_DECODER = re.compile(r"(.*?)(transformer\.)?decoder\.layers\.\d+\.")
 _OWN_CLASSES = (r"class_embed_o2m\.", r"supervisions\.mixed\.class_heads\.")
 
 
@@ -71,7 +72,9 @@ class ResNetLayout:
         }
         for block in indices:
             entry, end = convolutions.get((*block, 1)), convolutions.get((*block, depth))
-            if entry is not None and end is not None and entry.shape[1] != end.shape[0]:
+            if entry is None or end is None or entry.ndim != 4 or end.ndim != 4:
+                continue  # a missing key, or a shape that is refused later
+            if entry.shape[1] != end.shape[0]:
                 shortcuts.add(block)
         return cls(
             blocks=blocks,
@@ -137,11 +140,7 @@ class Layout:
         """
         decoder_layers = _count(_DECODER, state, side)
         if not decoder_layers:
-            prefix = ("transformer.decoder.layers.", "decoder.layers.")[side.value]
-            raise CheckpointError(
-                f"the checkpoint has no decoder layer (keys {prefix}0...); its {len(state)} keys "
-                f"are {_some(state)}. Is it one that is to be converted the other way?"
-            )
+            raise CheckpointError(_no_decoder(state, side))
         if refined is None or side is Side.OFFICIAL:
             refined = _is_refined(state, side, decoder_layers)
         maps, extra_levels = _count_levels(state, side)
@@ -165,6 +164,27 @@ class Layout:
         return layout
 
 
+def _no_decoder(state: Mapping[str, Tensor], side: Side) -> str:
+    """Why no decoder layer was found: whether it has other names, and what to do."""
+    wanted = ("transformer.decoder.layers.", "decoder.layers.")[side.value]
+    sentences = [
+        f"the checkpoint has no decoder layer (keys {wanted}0...); its {len(state)} keys are "
+        f"{_some(state)}"
+    ]
+    found = next(filter(None, map(_ANY_DECODER.match, sorted(state))), None)
+    if found is None:
+        sentences.append("It is no (MS-)Deformable-DETR")
+    elif found[1]:
+        wrapped = " (a model wrapped for several devices)" if found[1] == "module." else ""
+        sentences.append(
+            f"Its decoder's keys begin with {found[1]!r}{wrapped}; save its state dict without it: "
+            f"{{key.removeprefix({found[1]!r}): value for key, value in state.items()}}"
+        )
+    if found is not None and (found[2] is None) == (side is Side.OFFICIAL):
+        sentences.append("It is one that is to be converted the other way")
+    return ". ".join(sentences)
+
+
 def _is_refined(state: Mapping[str, Tensor], side: Side, decoder_layers: int) -> bool:
     if side is Side.OFFICIAL:
         return any(key.startswith("transformer.decoder.bbox_embed.") for key in state)
@@ -183,6 +203,7 @@ def _count_levels(state: Mapping[str, Tensor], side: Side) -> tuple[int, int]:
         level
         for level in range(levels)
         if (weight := state.get(f"input_proj.{level}.0.weight")) is not None
+        and weight.ndim == 4
         and weight.shape[-1] > 1
     ]
     return levels - len(large), len(large)

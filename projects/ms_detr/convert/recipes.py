@@ -17,12 +17,8 @@ from ..engine.build import build
 from .converter import Converted
 from .errors import CheckpointError
 from .layout import Layout
-
-_RESNET_DEPTHS: dict[tuple[int, ...], int] = {
-    (3, 4, 6, 3): 50,
-    (3, 4, 23, 3): 101,
-    (3, 8, 36, 3): 152,
-}
+from .official_run import RESNET_DEPTHS
+from .settings import flag, whole_number
 
 
 @dataclass(frozen=True)
@@ -55,12 +51,15 @@ def find_recipe(
         args: options that the official model was trained with; None if unknown.
         configs: the folder ``configs``.
         family: name of the family.
+
+    Raises:
+        CheckpointError: an option is not of its kind.
     """
     args = args or {}
-    mixed = family == "ms-detr" and bool(args.get("use_ms_detr", True))
+    mixed = family == "ms-detr" and flag(args, "use_ms_detr") is not False
     model = _model_name(converted.layout, mixed)
     queries = _count_queries(converted.state, args)
-    config = _find_config(configs, model, mixed, queries, args.get("epochs"))
+    config = _find_config(configs, model, mixed, queries, whole_number(args, "epochs"))
     remarks = _remarks(args, family)
     if config is None:
         return Recipe(None, model, (), remarks)
@@ -105,7 +104,8 @@ def _count_queries(state: Mapping[str, Tensor], args: Mapping[str, Any]) -> int:
     for key in ("queries.content.weight", "queries.embedding.weight"):
         if key in state:
             return len(state[key])
-    return int(args.get("num_queries_one2one", args.get("num_queries", 300)))
+    given = whole_number(args, "num_queries_one2one") or whole_number(args, "num_queries")
+    return given or 300
 
 
 def _find_config(
@@ -133,14 +133,15 @@ def _overrides(
         "model.neck.embed_dim": len(state["encoder.level_embed"][0]),
         "model.encoder.num_layers": layout.encoder_layers,
         "model.encoder.feedforward_dim": len(state["decoder.layers.0.feed_forward.linear1.weight"]),
-        "model.encoder.num_heads": args.get("nheads"),
-        "model.encoder.num_points": args.get("enc_n_points"),
+        "model.encoder.num_heads": whole_number(args, "nheads"),
+        "model.encoder.num_points": whole_number(args, "enc_n_points"),
         "model.decoder.num_layers": layout.decoder_layers,
-        "model.decoder.layer.num_heads": args.get("nheads"),
-        "model.decoder.layer.num_points": args.get("dec_n_points"),
+        "model.decoder.layer.num_heads": whole_number(args, "nheads"),
+        "model.decoder.layer.num_points": whole_number(args, "dec_n_points"),
         "model.heads.num_classes": len(state["heads.class_heads.0.weight"]),
-        "model.backbone.stages.depth": _RESNET_DEPTHS.get(layout.backbone.blocks),
-        "model.postprocess.num_detections": args.get("topk_eval", args.get("topk")),
+        "model.backbone.stages.depth": RESNET_DEPTHS.get(layout.backbone.blocks),
+        "model.postprocess.num_detections": whole_number(args, "topk_eval")
+        or whole_number(args, "topk"),
     }
     outputs = state.get("queries.proposals.class_head.weight")
     if outputs is not None and len(outputs) != wanted["model.heads.num_classes"]:
@@ -164,7 +165,7 @@ def _overrides(
 
 def _remarks(args: Mapping[str, Any], family: str) -> tuple[str, ...]:
     remarks = []
-    if family == "ms-detr" and "use_ms_detr" not in args:
+    if family == "ms-detr" and args.get("use_ms_detr") is None:
         remarks.append(
             "the checkpoint does not say its options; cross-attention first is assumed, as in all "
             "released models but (a). If it is a Deformable-DETR baseline, use "

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from .converter import Converted
-from .families import get_family
 from .names import Pair
 from .recipes import Recipe
 
@@ -62,44 +61,10 @@ def evaluation_command(recipe: Recipe, checkpoint: str) -> str:
     return " ".join(words)
 
 
-def official_options(converted: Converted) -> str:
-    """Options of the official ``main.py`` that build the converted model, as far as keys say."""
-    layout, official = converted.layout, converted.state
-    args = converted.extras.get("args") or {}
-    linear = official["transformer.decoder.layers.0.linear1.weight"]
-    options = {
-        "--with_box_refine": layout.refined,
-        "--two_stage": layout.two_stage,
-        "--mixed_selection": layout.two_stage and layout.learned_queries,
-        "--use_ms_detr": layout.auxiliary or layout.own_classes or args.get("use_ms_detr", False),
-        "--use_aux_ffn": layout.auxiliary,
-        "--enc_layers": layout.encoder_layers,
-        "--dec_layers": layout.decoder_layers,
-        "--hidden_dim": linear.shape[1],
-        "--dim_feedforward": linear.shape[0],
-        "--num_feature_levels": layout.maps + layout.extra_levels,
-    }
-    if layout.learned_queries:
-        total = len(official["query_embed.weight"])
-        hybrid = get_family(converted.extras["family"]).hybrid
-        training = len(converted.extras.get("rest", {}).get("query_embed.weight", ()))
-        names = (
-            ("--num_queries_one2one", "--num_queries_one2many") if hybrid else ("--num_queries",)
-        )
-        options.update(zip(names, (total - training, training)))
-    return " ".join(
-        name if value is True else f"{name} {value}"
-        for name, value in options.items()
-        if value is not False
-    )
-
-
 def what_it_is(converted: Converted) -> str:
     """The kind of model, in one line."""
     layout = converted.layout
     kind = "two-stage" if layout.two_stage else "one-stage"
-    if layout.two_stage and layout.learned_queries:
-        kind += " with mixed query selection"
     words = [
         kind
         + (" with mixed query selection" if layout.two_stage and layout.learned_queries else ""),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
+from ..arguments import require_number
 from ..registry import LOSSES
 from ..structures import Assignment, LayerPredictions, Targets
 from .term import LossTerm
@@ -17,12 +18,15 @@ class FocalLoss(LossTerm):
 
     Args:
         weight: factor.
-        alpha: weight of positives against negatives, in [0, 1].
-        gamma: how strongly easy predictions are weighted down.
+        alpha: weight of positives, in [0, 1]; that of negatives is 1 - alpha.  0.5 with twice the
+            ``weight`` treats both alike (torchvision's -1, which is refused here).
+        gamma: how strongly easy predictions are weighted down, at least 0.
     """
 
     def __init__(self, weight: float, alpha: float = 0.25, gamma: float = 2.0):
         super().__init__(weight)
+        require_number("alpha of FocalLoss", alpha, 0, 1)
+        require_number("gamma of FocalLoss", gamma, 0)
         self.alpha, self.gamma = alpha, gamma
 
     def __call__(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from torch import Tensor
 
+from ..arguments import require_kind, require_number
 from ..structures import Assignment, LayerPredictions, Targets
 
 
@@ -14,14 +14,11 @@ class LossTerm:
     """One number that says how wrong predictions are, given who answers what.
 
     Args:
-        weight: factor of the term in the objective.
+        weight: factor of the term in the objective, at least 0.
     """
 
     def __init__(self, weight: float):
-        if not 0 <= weight < math.inf:
-            raise ValueError(
-                f"the weight of {type(self).__name__} must be at least 0, got {weight}"
-            )
+        require_number(f"weight of {type(self).__name__}", weight, 0)
         self.weight = weight
 
     def __call__(
@@ -37,6 +34,9 @@ class LossTerms:
     def __init__(self, **terms: LossTerm):
         if not terms:
             raise ValueError("LossTerms needs at least one term")
+        for name, term in terms.items():
+            mend = f"delete it with '~...terms.{name}', or give its weight: terms.{name}.weight=1"
+            require_kind(f"term {name}", term, LossTerm, mend)
         self.terms = terms
 
     def __iter__(self) -> Iterator[tuple[str, LossTerm]]:

@@ -2,7 +2,7 @@
 
 from .branches import LayerwiseFeedForward
 from .proposals import PredictedProposalSupervision, ProposalSupervision
-from .supervision import Lesson, Supervision, TrainingOutputs
+from .supervision import Lesson, Supervision, TrainingOutputs, check_layers
 from .supervision_set import SupervisionSet
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "Supervision",
     "SupervisionSet",
     "TrainingOutputs",
+    "check_layers",
 ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ..arguments import require_kind
 from ..assigners import Assigner, Merge
 from ..errors import NonFiniteError
 from ..heads import BoxHeads, ClassHeads, PredictionHeads
@@ -18,6 +19,19 @@ from ..structures import (
     Proposals,
     Targets,
 )
+from .branches import LayerwiseFeedForward
+
+# Class of every part, and a component to name in messages.
+NEEDED: dict[str, tuple[type, str]] = {
+    "assigner": (Assigner, "ms_detr.assigners.HungarianAssigner"),
+    "terms": (LossTerms, "ms_detr.losses.LossTerms"),
+}
+OPTIONAL: dict[str, tuple[type, str]] = {
+    "branch": (nn.Module, "ms_detr.supervision.LayerwiseFeedForward"),
+    "class_heads": (ClassHeads, "ms_detr.heads.ClassHeads"),
+    "box_heads": (BoxHeads, "ms_detr.heads.BoxHeads"),
+    "merge": (Merge, "ms_detr.assigners.AppendMissing"),
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,9 @@ class Supervision(nn.Module):
         branch: called with (states, layer) before the heads; it exists in training only.
         class_heads, box_heads: own predictors, in training only; None: those of the detector.
         merge: adds the pairs of another supervision of the set to those of the assigner.
+
+    Raises:
+        ValueError: an unknown tap, or a part of another class.
     """
 
     def __init__(
@@ -68,6 +85,8 @@ class Supervision(nn.Module):
         super().__init__()
         if tap not in TAPS:
             raise ValueError(f"a supervision reads tap {' or '.join(TAPS)}, not {tap!r}")
+        given = {"assigner": assigner, "terms": terms, "branch": branch, "merge": merge}
+        check_parts(given | {"class_heads": class_heads, "box_heads": box_heads})
         self.assigner = assigner
         self.terms = terms
         self.tap = tap
@@ -105,6 +124,49 @@ class Supervision(nn.Module):
             for layer, lesson in enumerate(lessons)
             for name, term in self.terms
         }
+
+    def check_fit(self, key: str, num_classes: int, num_layers: int) -> None:
+        """Compares the own heads and the branch with the detector.
+
+        Args:
+            key: key of the supervision in the config.
+            num_classes: classes that the detector tells apart.
+            num_layers: layers of its decoder.
+
+        Raises:
+            ValueError: another number of classes or layers.
+        """
+        for head in self.class_heads or ():
+            if isinstance(head, nn.Linear) and head.out_features != num_classes:
+                raise ValueError(
+                    f"{key}.class_heads.num_classes is {head.out_features}, but "
+                    f"model.heads.num_classes is {num_classes}; make them equal"
+                )
+        check_layers(f"{key}.class_heads", self.class_heads, num_layers)
+        check_layers(f"{key}.box_heads", self.box_heads, num_layers)
+        if isinstance(self.branch, LayerwiseFeedForward) and len(self.branch.layers) != num_layers:
+            raise ValueError(
+                f"{key}.branch.num_layers is {len(self.branch.layers)}, but "
+                f"model.decoder.num_layers is {num_layers}; make them equal"
+            )
+
+
+def check_parts(parts: dict[str, object]) -> None:
+    """Raises ValueError for a part of a supervision that is of another class."""
+    for name, part in parts.items():
+        kind, example = (NEEDED | OPTIONAL)[name]
+        mend = f"write {name}={{_target_: {example}, ...}}" + " or null" * (name in OPTIONAL)
+        if part is not None or name in NEEDED:
+            require_kind(f"{name} of a supervision", part, kind, mend)
+
+
+def check_layers(key: str, heads: ClassHeads | BoxHeads | None, num_layers: int) -> None:
+    """Raises ValueError unless there is a head for every decoder layer, or one for all of them."""
+    if heads is not None and len(heads) not in (1, num_layers):
+        raise ValueError(
+            f"{key}.num_layers is {len(heads)}, but model.decoder.num_layers is {num_layers}; "
+            f"make them equal, or give 1 head for all layers"
+        )
 
 
 class Unchanged(nn.Module):

@@ -8,6 +8,8 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from ..arguments import require_kind
+from ..assigners import HungarianAssigner
 from ..errors import NonFiniteError
 from ..structures import Targets
 from .proposals import ProposalSupervision
@@ -26,6 +28,9 @@ class SupervisionSet(nn.ModuleDict):
             raise ValueError(
                 "a detector needs at least one supervision, e.g. model.supervisions.one_to_one"
             )
+        for name, supervision in supervisions.items():
+            mend = f"to leave it out, delete it: '~model.supervisions.{name}'"
+            require_kind(f"model.supervisions.{name}", supervision, Supervision, mend)
         super().__init__(supervisions)
         for name, supervision in supervisions.items():
             if supervision.merge is not None:
@@ -74,14 +79,27 @@ class SupervisionSet(nn.ModuleDict):
             for lesson, other in zip(own, all_lessons[supervision.merge.source], strict=True)
         ]
 
+    def check_fit(self, num_classes: int, num_layers: int) -> None:
+        """Raises ValueError for heads or branches that do not fit the detector.
+
+        Args:
+            num_classes: classes that the detector tells apart.
+            num_layers: layers of its decoder.
+        """
+        for name, supervision in self.named():
+            supervision.check_fit(f"model.supervisions.{name}", num_classes, num_layers)
+
     def _check_source(self, name: str, source: str) -> None:
         mergeable = [
             other
             for other, supervision in self.named()
-            if other != name and not isinstance(supervision, ProposalSupervision)
+            if other != name
+            and not isinstance(supervision, ProposalSupervision)
+            and isinstance(supervision.assigner, HungarianAssigner)
         ]
         if source not in mergeable:
             raise ValueError(
-                f"model.supervisions.{name}.merge.source is {source!r}; it must name another "
-                f"supervision of the decoder's queries: {', '.join(mergeable) or 'there is none'}"
+                f"model.supervisions.{name}.merge.source is {source!r}; one-to-one pairs are "
+                f"merged, so it must name another supervision of the decoder's queries with a "
+                f"HungarianAssigner: {', '.join(mergeable) or 'there is none'}"
             )

@@ -12,6 +12,7 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/checkpoints.md",
+    "docs/op.md",
     "docs/reproduce.md",
     "docs/results.md",
 ]

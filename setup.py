@@ -125,7 +125,10 @@ def extension() -> Any:
     level = ["-O0", "-g"] if debug else ["-O3"]
     # Without -fopenmp at::parallel_for compiles to a serial loop, without a word.
     openmp = ["-fopenmp"] if sys.platform.startswith("linux") else []
-    sources = ["csrc/ms_deform_attn.cpp", "csrc/cpu/ms_deform_attn_cpu.cpp"]
+    sources = [
+        "csrc/ms_deform_attn.cpp",
+        *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc" / "cpu").glob("*.cpp")),
+    ]
     host_args = [*level, *openmp, "-Wall", "-Wno-unknown-pragmas"]
     if not with_cuda:
         return CppExtension(

@@ -1,4 +1,5 @@
-// Where one sampling point lies on one level: arithmetic shared by the CPU and the CUDA kernels.
+// Where one sampling point lies on one level: arithmetic of the CUDA kernels (the CPU kernels
+// compute it for many points at once, see cpu/corners.h).
 #pragma once
 
 #include <c10/macros/Macros.h>

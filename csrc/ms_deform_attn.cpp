@@ -2,43 +2,86 @@
 // kernels.
 #include "ms_deform_attn.h"
 
+#include "cpu/capability.h"
+
 #include <Python.h>
 
 #include <c10/util/Exception.h>
 
+#include <exception>
+
 namespace ms_detr {
 namespace {
 
-// Rows and columns of a level must convert to float exactly enough to be compared with a position.
-constexpr int64_t kMaxSide = int64_t{1} << 24;
+constexpr const char* kPlain = "ms_deform_attn";
+constexpr const char* kFused = "fused_deform_attn";
 
-int64_t count_tokens(at::IntArrayRef shapes) {
+// Rows and columns of a level must convert to float exactly enough to be compared with a position,
+// and a token's number to 32 bits.
+constexpr int64_t kMaxSide = int64_t{1} << 24;
+constexpr int64_t kMaxTokens = (int64_t{1} << 31) - 1;
+
+int64_t count_tokens(const char* op, at::IntArrayRef shapes) {
   TORCH_CHECK_VALUE(
-      !shapes.empty() && shapes.size() % 2 == 0,
-      "ms_deform_attn: shapes must hold height and width of at least one level (h0, w0, h1, w1, "
-      "..), got ",
+      !shapes.empty() && shapes.size() % 2 == 0, op,
+      ": shapes must hold height and width of at least one level (h0, w0, h1, w1, ..), got ",
       shapes);
   int64_t tokens = 0;
   for (size_t i = 0; i < shapes.size(); i += 2) {
     TORCH_CHECK_VALUE(
         shapes[i] >= 1 && shapes[i + 1] >= 1 && shapes[i] <= kMaxSide && shapes[i + 1] <= kMaxSide,
-        "ms_deform_attn: each height and width in shapes must be between 1 and ", kMaxSide,
-        ", got ", shapes);
+        op, ": each height and width in shapes must be between 1 and ", kMaxSide, ", got ", shapes);
     tokens += shapes[i] * shapes[i + 1];
+    TORCH_CHECK_VALUE(
+        tokens <= kMaxTokens, op, ": the levels must hold at most ", kMaxTokens,
+        " tokens, got the shapes ", shapes);
   }
   return tokens;
 }
 
-void check_dtypes(const at::Tensor& value, const at::Tensor& locations, const at::Tensor& weights) {
+int64_t check_value(const char* op, const at::Tensor& value, at::IntArrayRef shapes) {
+  const int64_t tokens = count_tokens(op, shapes);
+  TORCH_CHECK_VALUE(
+      value.dim() == 4 && value.size(1) == tokens && value.size(2) >= 1 && value.size(3) >= 1, op,
+      ": value must be (batch, ", tokens, " tokens, heads, channels) for the shapes ", shapes,
+      ", got ", value.sizes());
+  return tokens;
+}
+
+// locations or offsets
+void check_pairs(
+    const char* op, const char* name, const at::Tensor& pairs, const at::Tensor& value,
+    int64_t levels) {
+  TORCH_CHECK_VALUE(
+      pairs.dim() == 6 && pairs.size(0) == value.size(0) && pairs.size(2) == value.size(2) &&
+          pairs.size(3) == levels && pairs.size(4) >= 1 && pairs.size(5) == 2,
+      op, ": ", name, " must be (", value.size(0), ", queries, ", value.size(2), " heads, ", levels,
+      " levels, points, 2), got ", pairs.sizes());
+}
+
+at::ScalarType wide_dtype(const char* op, const at::Tensor& value) {
   const auto dtype = value.scalar_type();
   TORCH_CHECK_VALUE(
       dtype == at::kFloat || dtype == at::kDouble || dtype == at::kHalf || dtype == at::kBFloat16,
-      "ms_deform_attn: value must be float32, float64, float16 or bfloat16, got ", dtype);
-  const auto wanted = dtype == at::kDouble ? at::kDouble : at::kFloat;
+      op, ": value must be float32, float64, float16 or bfloat16, got ", dtype);
+  return dtype == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+Sizes make_sizes(const at::Tensor& value, const at::Tensor& pairs) {
+  return {value.size(0), value.size(1), value.size(2), value.size(3),
+          pairs.size(1), pairs.size(3), pairs.size(4)};
+}
+
+void check_grad(const char* op, const at::Tensor& grad, const at::Tensor& value, const Sizes& n) {
   TORCH_CHECK_VALUE(
-      locations.scalar_type() == wanted && weights.scalar_type() == wanted,
-      "ms_deform_attn: with a value of ", dtype, ", locations and weights must be ", wanted,
-      ", got ", locations.scalar_type(), " and ", weights.scalar_type());
+      grad.dim() == 3 && grad.size(0) == n.batch && grad.size(1) == n.queries &&
+          grad.size(2) == n.heads * n.channels,
+      op, ": grad must be (", n.batch, ", ", n.queries, ", ", n.heads * n.channels, "), got ",
+      grad.sizes());
+  TORCH_CHECK_VALUE(
+      grad.scalar_type() == value.scalar_type() && grad.device() == value.device(), op,
+      ": grad must have dtype and device of value, ", value.scalar_type(), " on ", value.device(),
+      ", got ", grad.scalar_type(), " on ", grad.device());
 }
 
 }  // namespace
@@ -46,53 +89,106 @@ void check_dtypes(const at::Tensor& value, const at::Tensor& locations, const at
 Sizes check_forward(
     const at::Tensor& value, at::IntArrayRef shapes, const at::Tensor& locations,
     const at::Tensor& weights) {
-  const int64_t tokens = count_tokens(shapes);
-  const auto levels = static_cast<int64_t>(shapes.size() / 2);
+  check_value(kPlain, value, shapes);
+  check_pairs(kPlain, "locations", locations, value, static_cast<int64_t>(shapes.size() / 2));
   TORCH_CHECK_VALUE(
-      value.dim() == 4 && value.size(1) == tokens && value.size(2) >= 1 && value.size(3) >= 1,
-      "ms_deform_attn: value must be (batch, ", tokens, " tokens, heads, channels) for the shapes ",
-      shapes, ", got ", value.sizes());
-  TORCH_CHECK_VALUE(
-      locations.dim() == 6 && locations.size(0) == value.size(0) &&
-          locations.size(2) == value.size(2) && locations.size(3) == levels &&
-          locations.size(4) >= 1 && locations.size(5) == 2,
-      "ms_deform_attn: locations must be (", value.size(0), ", queries, ", value.size(2),
-      " heads, ", levels, " levels, points, 2), got ", locations.sizes());
-  TORCH_CHECK_VALUE(
-      weights.sizes() == locations.sizes().slice(0, 5),
-      "ms_deform_attn: weights must have the shape of locations without the last dimension, ",
+      weights.sizes() == locations.sizes().slice(0, 5), kPlain,
+      ": weights must have the shape of locations without the last dimension, ",
       locations.sizes().slice(0, 5), ", got ", weights.sizes());
-  check_dtypes(value, locations, weights);
+  const auto wide = wide_dtype(kPlain, value);
   TORCH_CHECK_VALUE(
-      locations.device() == value.device() && weights.device() == value.device(),
-      "ms_deform_attn: all tensors must be on one device, got value on ", value.device(),
-      ", locations on ", locations.device(), ", weights on ", weights.device());
-  return {value.size(0),     tokens, value.size(2),    value.size(3),
-          locations.size(1), levels, locations.size(4)};
+      locations.scalar_type() == wide && weights.scalar_type() == wide, kPlain,
+      ": with a value of ", value.scalar_type(), ", locations and weights must be ", wide, ", got ",
+      locations.scalar_type(), " and ", weights.scalar_type());
+  TORCH_CHECK_VALUE(
+      locations.device() == value.device() && weights.device() == value.device(), kPlain,
+      ": all tensors must be on one device, got value on ", value.device(), ", locations on ",
+      locations.device(), ", weights on ", weights.device());
+  return make_sizes(value, locations);
 }
 
 Sizes check_backward(
     const at::Tensor& grad, const at::Tensor& value, at::IntArrayRef shapes,
     const at::Tensor& locations, const at::Tensor& weights) {
   const Sizes n = check_forward(value, shapes, locations, weights);
+  check_grad(kPlain, grad, value, n);
+  return n;
+}
+
+Sizes check_fused_forward(
+    const at::Tensor& value, at::IntArrayRef shapes, const at::Tensor& reference,
+    const at::Tensor& offsets, const at::Tensor& logits) {
+  check_value(kFused, value, shapes);
+  const auto levels = static_cast<int64_t>(shapes.size() / 2);
+  check_pairs(kFused, "offsets", offsets, value, levels);
+  const int64_t batch = offsets.size(0), queries = offsets.size(1), heads = offsets.size(2);
+  const int64_t samples = levels * offsets.size(4);
   TORCH_CHECK_VALUE(
-      grad.dim() == 3 && grad.size(0) == n.batch && grad.size(1) == n.queries &&
-          grad.size(2) == n.heads * n.channels,
-      "ms_deform_attn: grad must be (", n.batch, ", ", n.queries, ", ", n.heads * n.channels,
-      "), got ", grad.sizes());
+      logits.dim() == 4 && logits.size(0) == batch && logits.size(1) == queries &&
+          logits.size(2) == heads && logits.size(3) == samples,
+      kFused, ": logits must be (", batch, ", ", queries, ", ", heads, ", ", samples,
+      ") for the offsets ", offsets.sizes(), ", got ", logits.sizes());
   TORCH_CHECK_VALUE(
-      grad.scalar_type() == value.scalar_type() && grad.device() == value.device(),
-      "ms_deform_attn: grad must have dtype and device of value, ", value.scalar_type(), " on ",
-      value.device(), ", got ", grad.scalar_type(), " on ", grad.device());
+      reference.dim() == 4 && reference.size(0) == batch && reference.size(1) == queries &&
+          reference.size(2) == levels && (reference.size(3) == 2 || reference.size(3) == 4),
+      kFused, ": reference must be (", batch, ", ", queries, ", ", levels,
+      " levels, 2 or 4) for the offsets ", offsets.sizes(), ", got ", reference.sizes());
+  const auto wide = wide_dtype(kFused, value);
+  TORCH_CHECK_VALUE(
+      reference.scalar_type() == wide && offsets.scalar_type() == wide &&
+          logits.scalar_type() == wide,
+      kFused, ": with a value of ", value.scalar_type(), ", reference, offsets and logits must be ",
+      wide, ", got ", reference.scalar_type(), ", ", offsets.scalar_type(), " and ",
+      logits.scalar_type());
+  TORCH_CHECK_VALUE(
+      reference.device() == value.device() && offsets.device() == value.device() &&
+          logits.device() == value.device(),
+      kFused, ": all tensors must be on one device, got value on ", value.device(),
+      ", reference on ", reference.device(), ", offsets on ", offsets.device(), ", logits on ",
+      logits.device());
+  return make_sizes(value, offsets);
+}
+
+Sizes check_fused_backward(
+    const at::Tensor& grad, const at::Tensor& value, at::IntArrayRef shapes,
+    const at::Tensor& reference, const at::Tensor& offsets, const at::Tensor& logits) {
+  const Sizes n = check_fused_forward(value, shapes, reference, offsets, logits);
+  check_grad(kFused, grad, value, n);
   return n;
 }
 
 }  // namespace ms_detr
 
-// The module is empty: all that it does is to exist, so that importing it loads the library.
+namespace {
+
+PyObject* cpu_capability(PyObject*, PyObject*) {
+  try {
+    return PyUnicode_FromString(ms_detr::cpu::capability().name);
+  } catch (const c10::Error& error) {
+    PyErr_SetString(PyExc_ValueError, error.what_without_backtrace());
+    return nullptr;
+  }
+}
+
+PyMethodDef kMethods[] = {
+    {"cpu_capability", cpu_capability, METH_NOARGS,
+     "Instruction set of the CPU kernels: 'avx512', 'avx2' or 'sse2'."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyModuleDef kDefinition = {
+    PyModuleDef_HEAD_INIT,
+    "_C",
+    "Compiled kernels of ms_detr, reached through torch.ops.",
+    -1,
+    kMethods,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr};
+
+}  // namespace
+
 PyMODINIT_FUNC PyInit__C() {
-  static PyModuleDef definition = {
-      PyModuleDef_HEAD_INIT, "_C", "Compiled kernels of ms_detr, reached through torch.ops.", -1,
-      nullptr};
-  return PyModule_Create(&definition);
+  return PyModule_Create(&kDefinition);
 }

@@ -1,240 +1,237 @@
-// Multi-scale deformable attention on the CPU, forward and backward: plain loops whose innermost
-// one runs over the channels of a head and is left to the compiler's vectoriser. See
-// ms_deform_attn.h for letters and shapes.
-#include "ms_deform_attn.h"
+// Multi-scale deformable attention on the CPU, plain and fused: memory, order and threads. The
+// arithmetic is in forward.h and backward.h. See ms_deform_attn.h for letters and shapes.
+#include "arguments.h"
+#include "buffer.h"
+#include "tasks.h"
 
-#include "bilinear.h"
-
-#include <ATen/Dispatch.h>
-#include <ATen/OpMathType.h>
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include <algorithm>
-#include <limits>
+#include <cstring>
 #include <tuple>
-#include <vector>
 
-namespace ms_detr {
+namespace ms_detr::cpu {
 namespace {
 
-// Multiply-adds that are worth waking another thread for.
-constexpr int64_t kGrain = 32768;
-
-// Contiguous inputs as the loops read them. acc_t is the type of locations, weights and all sums.
-template <typename scalar_t, typename acc_t>
-struct Inputs {
-  Inputs(
-      const Sizes& n, at::IntArrayRef shapes, const at::Tensor& v, const at::Tensor& l,
-      const at::Tensor& w)
-      : n(n),
-        shapes(shapes),
-        value(v.const_data_ptr<scalar_t>()),
-        locations(l.const_data_ptr<acc_t>()),
-        weights(w.const_data_ptr<acc_t>()) {}
-
-  // First token of an image for one head; the next token is heads * channels further.
-  const scalar_t* head(int64_t image, int64_t h) const {
-    return value + (image * n.tokens * n.heads + h) * n.channels;
-  }
-
-  const Sizes n;
-  const at::IntArrayRef shapes;
-  const scalar_t* value;
-  const acc_t* locations;
-  const acc_t* weights;
-};
-
-// sum[i] += the weighted corners of one sampling point.
-template <typename scalar_t, typename acc_t>
-void add_point(
-    acc_t* C10_RESTRICT sum, const scalar_t* level, int64_t stride, const Cell<acc_t>& cell,
-    acc_t weight, int64_t height, int64_t width, int64_t channels) {
-  if (cell.whole) {
-    const scalar_t* C10_RESTRICT p0 = level + cell.row(0, width) * stride;
-    const scalar_t* C10_RESTRICT p1 = p0 + stride;
-    const scalar_t* C10_RESTRICT p2 = level + cell.row(2, width) * stride;
-    const scalar_t* C10_RESTRICT p3 = p2 + stride;
-    const acc_t w0 = weight * cell.weight(0), w1 = weight * cell.weight(1);
-    const acc_t w2 = weight * cell.weight(2), w3 = weight * cell.weight(3);
-    for (int64_t i = 0; i < channels; ++i) {
-      sum[i] += w0 * acc_t(p0[i]) + w1 * acc_t(p1[i]) + w2 * acc_t(p2[i]) + w3 * acc_t(p3[i]);
-    }
-    return;
-  }
-  for (int corner = 0; corner < 4; ++corner) {
-    if (!cell.has(corner, height, width)) {
-      continue;
-    }
-    const scalar_t* C10_RESTRICT p = level + cell.row(corner, width) * stride;
-    const acc_t w = weight * cell.weight(corner);
-    for (int64_t i = 0; i < channels; ++i) {
-      sum[i] += w * acc_t(p[i]);
-    }
-  }
+at::Tensor empty(at::IntArrayRef sizes, const at::Tensor& like) {
+  auto tensor = at::empty(sizes, like.options());
+  use_huge_pages(tensor.mutable_data_ptr(), static_cast<int64_t>(tensor.nbytes()));
+  return tensor;
 }
 
-// Output of one query and head into sum.
-template <typename scalar_t, typename acc_t>
-void attend(
-    const Inputs<scalar_t, acc_t>& in, int64_t image, int64_t query, int64_t h, acc_t* sum) {
+template <typename T>
+int64_t scratch_numbers(const Call<T>& call) {
+  const Kernels<T>& k = kernels<T>();
+  return k.scratch_size(call.tables.padded, round_up(call.channels, k.width));
+}
+
+// Few queries: reads the tokens where they are, all heads of a query one after the other.
+template <typename T>
+void forward_in_place(const Inputs& in, const Call<T>& call) {
   const Sizes& n = in.n;
-  const int64_t stride = n.heads * n.channels;
-  const int64_t first = ((image * n.queries + query) * n.heads + h) * n.levels * n.points;
-  const acc_t* location = in.locations + 2 * first;
-  const acc_t* weight = in.weights + first;
-  const scalar_t* level = in.head(image, h);
-  std::fill(sum, sum + n.channels, acc_t(0));
-  for (int64_t l = 0; l < n.levels; ++l) {
-    const int64_t height = in.shapes[2 * l], width = in.shapes[2 * l + 1];
-    for (int64_t z = 0; z < n.points; ++z, location += 2, ++weight) {
-      const auto cell = locate(location[0], location[1], height, width);
-      if (cell.touches) {
-        add_point(sum, level, stride, cell, *weight, height, width, n.channels);
-      } else if (!is_finite(location[0]) || !is_finite(location[1]) || !is_finite(*weight)) {
-        std::fill(sum, sum + n.channels, std::numeric_limits<acc_t>::quiet_NaN());
-      }
-    }
-    level += height * width * stride;
-  }
-}
-
-template <typename scalar_t, typename acc_t>
-void forward_loop(const Inputs<scalar_t, acc_t>& in, scalar_t* output) {
-  const Sizes& n = in.n;
-  const int64_t work = n.heads * n.channels * n.levels * n.points * 4;
-  at::parallel_for(
-      0, n.batch * n.queries, std::max<int64_t>(1, kGrain / work), [&](int64_t begin, int64_t end) {
-        std::vector<acc_t> sum(n.channels);
-        for (int64_t row = begin; row < end; ++row) {
-          for (int64_t h = 0; h < n.heads; ++h) {
-            attend(in, row / n.queries, row % n.queries, h, sum.data());
-            std::copy(sum.begin(), sum.end(), output + (row * n.heads + h) * n.channels);
-          }
-        }
-      });
-}
-
-// One corner: adds weight * grad to the gradient of its token, returns grad . token.
-template <typename scalar_t, typename acc_t>
-acc_t corner_backward(
-    acc_t* C10_RESTRICT grad_token, const scalar_t* C10_RESTRICT token,
-    const acc_t* C10_RESTRICT grad, acc_t weight, int64_t channels) {
-  acc_t dot = 0;
-#pragma omp simd reduction(+ : dot)
-  for (int64_t i = 0; i < channels; ++i) {
-    dot += grad[i] * acc_t(token[i]);
-    grad_token[i] += weight * grad[i];
-  }
-  return dot;
-}
-
-// Gradients of one query and head. grad: (c). grad_value: (S, c), of this image and head alone.
-template <typename scalar_t, typename acc_t>
-void attend_backward(
-    const Inputs<scalar_t, acc_t>& in, int64_t image, int64_t query, int64_t h, const acc_t* grad,
-    acc_t* grad_value, acc_t* grad_locations, acc_t* grad_weights) {
-  const Sizes& n = in.n;
-  const int64_t stride = n.heads * n.channels;
-  const int64_t first = ((image * n.queries + query) * n.heads + h) * n.levels * n.points;
-  const scalar_t* value = in.head(image, h);
-  int64_t start = 0;
-  for (int64_t l = 0; l < n.levels; ++l) {
-    const int64_t height = in.shapes[2 * l], width = in.shapes[2 * l + 1];
-    for (int64_t i = first + l * n.points; i < first + (l + 1) * n.points; ++i) {
-      const acc_t x = in.locations[2 * i], y = in.locations[2 * i + 1], weight = in.weights[i];
-      const auto cell = locate(x, y, height, width);
-      if (!cell.touches) {
-        const bool finite = is_finite(x) && is_finite(y);
-        const acc_t none = finite ? acc_t(0) : std::numeric_limits<acc_t>::quiet_NaN();
-        grad_weights[i] = grad_locations[2 * i] = grad_locations[2 * i + 1] = none;
-        continue;
-      }
-      acc_t dot[4] = {0, 0, 0, 0};
-      for (int corner = 0; corner < 4; ++corner) {
-        if (cell.has(corner, height, width)) {
-          const int64_t token = start + cell.row(corner, width);
-          dot[corner] = corner_backward(
-              grad_value + token * n.channels, value + token * stride, grad,
-              weight * cell.weight(corner), n.channels);
-        }
-      }
-      const auto g = point_backward(dot, cell, weight, height, width);
-      grad_weights[i] = g.weight;
-      grad_locations[2 * i] = g.x;
-      grad_locations[2 * i + 1] = g.y;
-    }
-    start += height * width;
-  }
-}
-
-// One task per image and head: it alone writes its part of each gradient, so that there are no
-// atomics, and the order of all sums is the same with any number of threads.
-template <typename scalar_t, typename acc_t>
-void backward_loop(
-    const Inputs<scalar_t, acc_t>& in, const scalar_t* grad, scalar_t* grad_value,
-    acc_t* grad_locations, acc_t* grad_weights) {
-  const Sizes& n = in.n;
-  at::parallel_for(0, n.batch * n.heads, 1, [&](int64_t begin, int64_t end) {
-    std::vector<acc_t> sums(n.tokens * n.channels), grad_row(n.channels);
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t image = task / n.heads, h = task % n.heads;
-      std::fill(sums.begin(), sums.end(), acc_t(0));
-      for (int64_t query = 0; query < n.queries; ++query) {
-        const scalar_t* row = grad + ((image * n.queries + query) * n.heads + h) * n.channels;
-        std::copy(row, row + n.channels, grad_row.begin());
-        attend_backward(
-            in, image, query, h, grad_row.data(), sums.data(), grad_locations, grad_weights);
-      }
-      for (int64_t token = 0; token < n.tokens; ++token) {
-        const acc_t* sum = sums.data() + token * n.channels;
-        std::copy(
-            sum, sum + n.channels,
-            grad_value + ((image * n.tokens + token) * n.heads + h) * n.channels);
-      }
+  const int64_t grain = grain_size(n.heads * n.channels * call.samples * 4);
+  at::parallel_for(0, n.batch * n.queries, grain, [&](int64_t begin, int64_t end) {
+    const Buffer<T> scratch(scratch_numbers(call));
+    while (begin < end) {
+      const int64_t image = begin / n.queries, first = image * n.queries;
+      const int64_t stop = std::min(end, first + n.queries);
+      const Run run{image, 0, n.heads, begin - first, stop - first};
+      kernels<T>().forward(call, run, token_rows(in, image, 0), scratch.get());
+      begin = stop;
     }
   });
 }
 
-at::Tensor forward(
-    const at::Tensor& value, at::IntArrayRef shapes, const at::Tensor& locations,
-    const at::Tensor& weights) {
-  const Sizes n = check_forward(value, shapes, locations, weights);
-  const auto v = value.contiguous(), l = locations.contiguous(), w = weights.contiguous();
-  auto output = at::empty({n.batch, n.queries, n.heads * n.channels}, v.options());
-  AT_DISPATCH_FLOATING_TYPES_AND2(
-      at::kHalf, at::kBFloat16, v.scalar_type(), "ms_deform_attn_cpu", [&] {
-        const Inputs<scalar_t, at::opmath_type<scalar_t>> in(n, shapes, v, l, w);
-        forward_loop(in, output.mutable_data_ptr<scalar_t>());
-      });
+template <typename T>
+Rows copied_rows(const Buffer<T>& copy, int64_t stride) {
+  return {copy.get(), sizeof(T) == sizeof(double) ? Kind::kDouble : Kind::kFloat, stride};
+}
+
+// Many queries and at least two heads per thread: each thread takes one head after the other, and
+// copies the head's tokens first.
+template <typename T>
+void forward_by_head(const Inputs& in, const Call<T>& call) {
+  const Sizes& n = in.n;
+  const Kernels<T>& k = kernels<T>();
+  const int64_t padded = round_up(n.channels, k.width);
+  run_tasks(n.batch * n.heads, n.queries * n.channels * call.samples * 4, [&] {
+    return [&, copy = Buffer<T>(n.tokens * padded),
+            scratch = Buffer<T>(scratch_numbers(call))](int64_t task) {
+      const int64_t image = task / n.heads, head = task % n.heads;
+      k.gather_head(token_rows(in, image, head), n.channels, 0, n.tokens, padded, copy.get());
+      k.forward(call, {image, head, 1, 0, n.queries}, copied_rows(copy, padded), scratch.get());
+    };
+  });
+}
+
+// Many queries and many threads: all of them work on the same head, from one copy.
+template <typename T>
+void forward_together(const Inputs& in, const Call<T>& call) {
+  const Sizes& n = in.n;
+  const Kernels<T>& k = kernels<T>();
+  const int64_t padded = round_up(n.channels, k.width);
+  const int64_t grain = grain_size(n.channels * call.samples * 4);
+  const Buffer<T> copy(n.tokens * padded);
+  for (int64_t task = 0; task < n.batch * n.heads; ++task) {
+    const int64_t image = task / n.heads, head = task % n.heads;
+    const Rows from = token_rows(in, image, head);
+    at::parallel_for(0, n.tokens, grain_size(padded), [&](int64_t begin, int64_t end) {
+      k.gather_head(from, n.channels, begin, end, padded, copy.get());
+    });
+    at::parallel_for(0, n.queries, grain, [&](int64_t begin, int64_t end) {
+      const Buffer<T> scratch(scratch_numbers(call));
+      k.forward(call, {image, head, 1, begin, end}, copied_rows(copy, padded), scratch.get());
+    });
+  }
+}
+
+template <typename T>
+at::Tensor forward(const Inputs& in) {
+  const Sizes& n = in.n;
+  auto output = empty({n.batch, n.queries, n.heads * n.channels}, in.value);
+  const Samples<T> samples(n, in.shapes);
+  Call<T> call = make_call<T>(in, samples);
+  call.output = output.mutable_data_ptr();
+  if (output.numel() == 0) {
+    return output;
+  }
+  // Loads of whole vectors from the tensor need channels that are a whole number of them.
+  if (!many_queries(n) && n.channels % kernels<T>().width == 0) {
+    forward_in_place(in, call);
+  } else if (n.batch * n.heads >= 2 * at::get_num_threads()) {
+    forward_by_head(in, call);
+  } else {
+    forward_together(in, call);
+  }
   return output;
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(
+// Adds to the tensor's own rows, which are zeros before.
+template <typename T>
+void backward_in_place(const Inputs& in, const Call<T>& call, T* grad_value) {
+  const Sizes& n = in.n;
+  const int64_t stride = n.heads * n.channels;
+  const int64_t count = n.batch * n.tokens * stride;
+  at::parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
+    std::memset(grad_value + begin, 0, sizeof(T) * static_cast<size_t>(end - begin));
+  });
+  run_tasks(n.batch * n.heads, n.queries * n.channels * call.samples * 8, [&] {
+    return [&, scratch = Buffer<T>(scratch_numbers(call))](int64_t task) {
+      const int64_t image = task / n.heads, head = task % n.heads;
+      T* sums = grad_value + image * n.tokens * stride + head * n.channels;
+      kernels<T>().backward(
+          call, {image, head, 1, 0, n.queries}, token_rows(in, image, head), sums, stride,
+          scratch.get());
+    };
+  });
+}
+
+// From copies of the head's tokens to sums of the head's gradients, which then are rounded to the
+// tensor's dtype.
+template <typename T>
+void backward_by_head(const Inputs& in, const Call<T>& call, at::Tensor& grad_value) {
+  const Sizes& n = in.n;
+  const Kernels<T>& k = kernels<T>();
+  const int64_t padded = round_up(n.channels, k.width), stride = n.heads * n.channels;
+  auto* to = static_cast<char*>(grad_value.mutable_data_ptr());
+  const auto bytes = static_cast<int64_t>(grad_value.element_size());
+  run_tasks(n.batch * n.heads, n.queries * n.channels * call.samples * 8, [&] {
+    return [&, copy = Buffer<T>(n.tokens * padded), sums = Buffer<T>(n.tokens * padded),
+            scratch = Buffer<T>(scratch_numbers(call))](int64_t task) {
+      const int64_t image = task / n.heads, head = task % n.heads;
+      const int64_t first = (image * n.tokens * n.heads + head) * n.channels;
+      k.gather_head(token_rows(in, image, head), n.channels, 0, n.tokens, padded, copy.get());
+      std::memset(sums.get(), 0, sizeof(T) * static_cast<size_t>(n.tokens * padded));
+      k.backward(
+          call, {image, head, 1, 0, n.queries}, copied_rows(copy, padded), sums.get(), padded,
+          scratch.get());
+      k.scatter_head(
+          sums.get(), n.channels, 0, n.tokens, padded, to + first * bytes, call.kind, stride);
+    };
+  });
+}
+
+struct Gradients {
+  at::Tensor value, reference, places, shares;
+};
+
+template <typename T>
+Gradients backward(const Inputs& in, const at::Tensor& grad) {
+  const Sizes& n = in.n;
+  Gradients result{
+      empty(in.value.sizes(), in.value),
+      {},
+      empty(in.places.sizes(), in.places),
+      empty(in.shares.sizes(), in.shares)};
+  const Samples<T> samples(n, in.shapes);
+  Call<T> call = make_call<T>(in, samples);
+  call.grad = grad.const_data_ptr();
+  call.grad_places = result.places.mutable_data_ptr<T>();
+  call.grad_shares = result.shares.mutable_data_ptr<T>();
+  at::Tensor by_head;
+  if (in.reference.defined()) {
+    by_head = empty({n.batch, n.heads, n.queries, n.levels, call.reference_size}, in.reference);
+    call.grad_reference = by_head.mutable_data_ptr<T>();
+  }
+  const bool same_type = in.value.scalar_type() == in.places.scalar_type();
+  if (!same_type || many_queries(n) || n.channels % kernels<T>().width != 0) {
+    backward_by_head(in, call, result.value);
+  } else {
+    backward_in_place(in, call, result.value.mutable_data_ptr<T>());
+  }
+  if (in.reference.defined()) {
+    result.reference = by_head.sum(1);
+  }
+  return result;
+}
+
+at::Tensor run_forward(const Inputs& in) {
+  return in.value.scalar_type() == at::kDouble ? forward<double>(in) : forward<float>(in);
+}
+
+Gradients run_backward(const Inputs& in, const at::Tensor& grad) {
+  const auto rows = grad.contiguous();
+  return in.value.scalar_type() == at::kDouble ? backward<double>(in, rows)
+                                               : backward<float>(in, rows);
+}
+
+at::Tensor plain_forward(
+    const at::Tensor& value, at::IntArrayRef shapes, const at::Tensor& locations,
+    const at::Tensor& weights) {
+  const Sizes n = check_forward(value, shapes, locations, weights);
+  return run_forward({n, shapes, value, {}, locations, weights});
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> plain_backward(
     const at::Tensor& grad, const at::Tensor& value, at::IntArrayRef shapes,
     const at::Tensor& locations, const at::Tensor& weights) {
   const Sizes n = check_backward(grad, value, shapes, locations, weights);
-  const auto g = grad.contiguous(), v = value.contiguous(), l = locations.contiguous(),
-             w = weights.contiguous();
-  auto grad_value = at::empty(v.sizes(), v.options());
-  auto grad_locations = at::empty(l.sizes(), l.options());
-  auto grad_weights = at::empty(w.sizes(), w.options());
-  AT_DISPATCH_FLOATING_TYPES_AND2(
-      at::kHalf, at::kBFloat16, v.scalar_type(), "ms_deform_attn_backward_cpu", [&] {
-        using acc_t = at::opmath_type<scalar_t>;
-        const Inputs<scalar_t, acc_t> in(n, shapes, v, l, w);
-        backward_loop(
-            in, g.const_data_ptr<scalar_t>(), grad_value.mutable_data_ptr<scalar_t>(),
-            grad_locations.mutable_data_ptr<acc_t>(), grad_weights.mutable_data_ptr<acc_t>());
-      });
-  return {grad_value, grad_locations, grad_weights};
+  const Gradients result = run_backward({n, shapes, value, {}, locations, weights}, grad);
+  return {result.value, result.places, result.shares};
+}
+
+at::Tensor fused_forward(
+    const at::Tensor& value, at::IntArrayRef shapes, const at::Tensor& reference,
+    const at::Tensor& offsets, const at::Tensor& logits) {
+  const Sizes n = check_fused_forward(value, shapes, reference, offsets, logits);
+  return run_forward({n, shapes, value, reference, offsets, logits});
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> fused_backward(
+    const at::Tensor& grad, const at::Tensor& value, at::IntArrayRef shapes,
+    const at::Tensor& reference, const at::Tensor& offsets, const at::Tensor& logits) {
+  const Sizes n = check_fused_backward(grad, value, shapes, reference, offsets, logits);
+  const Gradients result = run_backward({n, shapes, value, reference, offsets, logits}, grad);
+  return {result.value, result.reference, result.places, result.shares};
 }
 
 }  // namespace
-}  // namespace ms_detr
+}  // namespace ms_detr::cpu
 
 TORCH_LIBRARY_IMPL(ms_detr, CPU, m) {
-  m.impl("ms_deform_attn", &ms_detr::forward);
-  m.impl("ms_deform_attn_backward", &ms_detr::backward);
+  m.impl("ms_deform_attn", &ms_detr::cpu::plain_forward);
+  m.impl("ms_deform_attn_backward", &ms_detr::cpu::plain_backward);
+  m.impl("fused_deform_attn", &ms_detr::cpu::fused_forward);
+  m.impl("fused_deform_attn_backward", &ms_detr::cpu::fused_backward);
 }

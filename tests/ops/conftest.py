@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ms_detr.ops import implementation, reference
+from ms_detr.ops import bags, grids, implementation, reference, unfused
+
+FORMS = {"pytorch": reference, "bags": bags, "grids": grids}
 
 
 def _loops(value, shapes, locations, weights):
@@ -63,9 +65,57 @@ def _inputs(
     )
 
 
+def _fused_loops(value, shapes, reference, offsets, logits):
+    """Softmax and locations by their definition, level by level, then the loops above."""
+    value, reference, offsets, logits = (t.double() for t in (value, reference, offsets, logits))
+    exponentials = (logits - logits.amax(-1, keepdim=True).detach()).exp()
+    weights = (exponentials / exponentials.sum(-1, keepdim=True)).view(offsets.shape[:5])
+    points, places = offsets.shape[4], []
+    for level, (height, width) in enumerate(shapes):
+        center = reference[:, :, level, :2][:, :, None, None]
+        if reference.shape[-1] == 2:
+            step = torch.tensor([1 / width, 1 / height], dtype=torch.float64)
+        else:
+            step = reference[:, :, level, 2:][:, :, None, None] / (2 * points)
+        places.append(center + offsets[:, :, :, level] * step)
+    return _loops(value, shapes, torch.stack(places, 3), weights)
+
+
+def _fused_inputs(r=2, **sizes):
+    """Random inputs; some of the points lie outside of their level."""
+    x = _inputs(**sizes)
+    generator = torch.Generator().manual_seed(1)
+    batch, queries, heads, levels, points, _ = x.locations.shape
+
+    def random(*shape):
+        return torch.randn(*shape, generator=generator).to(x.locations)
+
+    center = random(batch, queries, levels, 2).sigmoid() * 1.2 - 0.1
+    size = random(batch, queries, levels, r - 2).sigmoid()
+    return SimpleNamespace(
+        value=x.value,
+        shapes=x.shapes,
+        flat=x.flat,
+        reference=torch.cat([center, size], -1),
+        offsets=random(batch, queries, heads, levels, points, 2),
+        logits=random(batch, queries, heads, levels * points),
+        grad=x.grad,
+    )
+
+
 @pytest.fixture
 def make_inputs():
     return _inputs
+
+
+@pytest.fixture
+def make_fused_inputs():
+    return _fused_inputs
+
+
+@pytest.fixture
+def fused_loops():
+    return _fused_loops
 
 
 @pytest.fixture
@@ -79,10 +129,19 @@ def needs_compiled():
         pytest.skip(f"needs the compiled extension: {implementation('cpu')}")
 
 
-@pytest.fixture(params=["compiled", "pytorch"])
+@pytest.fixture(params=["compiled", "pytorch", "bags", "grids"])
 def forward_backward(request):
     """(forward, backward) of one implementation, with the signatures of the two operators."""
-    if request.param == "pytorch":
-        return reference.forward, reference.backward
+    if request.param in FORMS:
+        return FORMS[request.param].forward, FORMS[request.param].backward
     request.getfixturevalue("needs_compiled")
     return torch.ops.ms_detr.ms_deform_attn, torch.ops.ms_detr.ms_deform_attn_backward
+
+
+@pytest.fixture(params=["compiled", "unfused"])
+def fused_forward_backward(request):
+    """The same of the fused operator: as dispatched, and put together from the plain one."""
+    if request.param == "unfused":
+        return unfused.forward, unfused.backward
+    request.getfixturevalue("needs_compiled")
+    return torch.ops.ms_detr.fused_deform_attn, torch.ops.ms_detr.fused_deform_attn_backward

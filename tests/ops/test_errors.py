@@ -85,6 +85,7 @@ def test_function_and_both_implementations_say_what_is_wrong(change, message, ma
         ms_deform_attn(x.value, x.shapes, x.locations, x.weights)
 
 
+@pytest.mark.parametrize("forward_backward", ["compiled", "pytorch"], indirect=True)
 @pytest.mark.parametrize("change, message", WRONG)
 def test_direct_calls_of_the_operators_are_checked_too(
     change, message, make_inputs, forward_backward
@@ -99,6 +100,7 @@ def test_direct_calls_of_the_operators_are_checked_too(
         backward(grad, x.value, x.flat, x.locations, x.weights)
 
 
+@pytest.mark.parametrize("forward_backward", ["compiled", "pytorch"], indirect=True)
 def test_gradient_of_another_shape(make_inputs, forward_backward):
     _, backward = forward_backward
     x = make_inputs()

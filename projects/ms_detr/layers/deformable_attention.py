@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..ops import ms_deform_attn
+from ..ops import fused_deform_attn
 from ..structures import FeaturePyramid
 
 
@@ -70,21 +70,25 @@ class MultiScaleDeformableAttention(nn.Module):
                 "decoder equal"
             )
         images, num_queries, _ = query_BNC.shape
-        samples = (self.num_heads, self.num_levels, self.num_points)
-        value = self.value_proj(memory.tokens_BSC).masked_fill(memory.padding_BS[..., None], 0.0)
+        per_head = (images, num_queries, self.num_heads)
+        # The projection is this module's own, so its padding can be cleared in place.
+        value = self.value_proj(memory.tokens_BSC)
+        value = value.masked_fill_(memory.padding_BS[..., None], 0.0)
         value = value.view(images, value.shape[1], self.num_heads, -1)
-        offsets = self.sampling_offsets(query_BNC).view(images, num_queries, *samples, 2)
-        weights = self.attention_weights(query_BNC).view(images, num_queries, self.num_heads, -1)
+        offsets = self.sampling_offsets(query_BNC).to(memory.dtype)
+        logits = self.attention_weights(query_BNC).to(memory.dtype)
         # Places and weights stay at least in float32 where features are of half precision.
-        weights = weights.to(memory.dtype).softmax(-1).view(images, num_queries, *samples)
-        locations = self._locations(reference_BNr, offsets.to(memory.dtype), memory)
-        return self.output_proj(ms_deform_attn(value, memory.shapes, locations, weights))
+        attended = fused_deform_attn(
+            value,
+            memory.shapes,
+            self._on_levels(reference_BNr, memory),
+            offsets.view(*per_head, self.num_levels, self.num_points, 2),
+            logits.view(*per_head, -1),
+        )
+        return self.output_proj(attended)
 
-    def _locations(self, reference_BNr: Tensor, offsets: Tensor, memory: FeaturePyramid) -> Tensor:
-        ratios_BL2 = memory.valid_ratios_BL2
-        center = (reference_BNr[:, :, None, :2] * ratios_BL2[:, None])[:, :, None, :, None]
-        if reference_BNr.shape[-1] == 2:
-            size_L2 = torch.tensor([(w, h) for h, w in memory.shapes], device=offsets.device)
-            return center + offsets / size_L2[:, None]
-        size = (reference_BNr[:, :, None, 2:] * ratios_BL2[:, None])[:, :, None, :, None]
-        return center + offsets * (size * (0.5 / self.num_points))
+    @staticmethod
+    def _on_levels(reference_BNr: Tensor, memory: FeaturePyramid) -> Tensor:
+        """(B, N, L, r): the references as fractions of each level's padded map."""
+        ratios_BL = memory.valid_ratios_BL2.repeat(1, 1, reference_BNr.shape[-1] // 2)
+        return reference_BNr[:, :, None] * ratios_BL[:, None]

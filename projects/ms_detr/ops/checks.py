@@ -1,4 +1,4 @@
-"""Checks of the arguments of multi-scale deformable attention (letters: see ms_deform_attn.py)."""
+"""Checks of the operators' arguments (letters: see ms_deform_attn.py and fused_deform_attn.py)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ VALUE_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def wide_dtype(value: Tensor) -> torch.dtype:
-    """Dtype of locations, weights and all sums for this value: float32, or float64 for a float64
+    """Dtype of positions, weights and all sums for this value: float32, or float64 for a float64
     value."""
     return torch.float64 if value.dtype == torch.float64 else torch.float32
 
 
-def flatten_shapes(shapes: Sequence[tuple[int, int]] | Tensor) -> list[int]:
+def flatten_shapes(
+    shapes: Sequence[tuple[int, int]] | Tensor, operator: str = "ms_deform_attn"
+) -> list[int]:
     """((h0, w0), (h1, w1), ..) as [h0, w0, h1, w1, ..].
 
     Raises:
@@ -24,7 +26,7 @@ def flatten_shapes(shapes: Sequence[tuple[int, int]] | Tensor) -> list[int]:
     """
     if isinstance(shapes, Tensor):
         raise ValueError(
-            "ms_deform_attn: shapes must be Python integers, got a tensor; keep the sizes of the "
+            f"{operator}: shapes must be Python integers, got a tensor; keep the sizes of the "
             "levels as a tuple of (height, width), so that the host need not wait for the device"
         )
     flat: list[int] = []
@@ -35,15 +37,15 @@ def flatten_shapes(shapes: Sequence[tuple[int, int]] | Tensor) -> list[int]:
             or not all(isinstance(side, (int, torch.SymInt)) for side in pair)
         ):
             raise ValueError(
-                f"ms_deform_attn: shapes must hold (height, width) integers per level, got {shapes}"
+                f"{operator}: shapes must hold (height, width) integers per level, got {shapes}"
             )
         if pair[0] < 1 or pair[1] < 1:
             raise ValueError(
-                f"ms_deform_attn: each height and width in shapes must be at least 1, got {shapes}"
+                f"{operator}: each height and width in shapes must be at least 1, got {shapes}"
             )
         flat.extend(pair)
     if not flat:
-        raise ValueError("ms_deform_attn: shapes is empty; at least one level is needed")
+        raise ValueError(f"{operator}: shapes is empty; at least one level is needed")
     return flat
 
 
@@ -55,7 +57,7 @@ def check_inputs(
     *,
     any_float: bool = False,
 ) -> None:
-    """Check ranks, shapes, dtypes and devices against each other.
+    """Check ranks, shapes, dtypes and devices of ``ms_deform_attn`` against each other.
 
     Args:
         value: (B, S, H, c).
@@ -67,13 +69,8 @@ def check_inputs(
     Raises:
         ValueError: names the argument, what it must be and what it is.
     """
-    tokens = sum(height * width for height, width in zip(sizes[0::2], sizes[1::2]))
-    levels = len(sizes) // 2
-    if value.dim() != 4 or value.shape[1] != tokens or value.shape[2] < 1 or value.shape[3] < 1:
-        raise ValueError(
-            f"ms_deform_attn: value must be (batch, {tokens} tokens, heads, channels) for "
-            f"the shapes {list(sizes)}, got {tuple(value.shape)}"
-        )
+    operator, levels = "ms_deform_attn", len(sizes) // 2
+    _check_value(operator, value, sizes)
     batch, _, heads, _ = value.shape
     if (
         locations.dim() != 6
@@ -93,27 +90,111 @@ def check_inputs(
             "ms_deform_attn: weights must have the shape of locations without the last dimension, "
             f"{tuple(locations.shape[:5])}, got {tuple(weights.shape)}"
         )
-    _check_dtypes(value, locations, weights, any_float)
-    if not value.device == locations.device == weights.device:
+    positions = {"locations": locations, "weights": weights}
+    _check_dtypes(operator, value, positions, any_float)
+    _check_devices(operator, {"value": value, **positions})
+
+
+def check_fused_inputs(
+    value: Tensor,
+    sizes: Sequence[int],
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+    *,
+    any_float: bool = False,
+) -> None:
+    """Check ranks, shapes, dtypes and devices of ``fused_deform_attn`` against each other.
+
+    Args:
+        value: (B, S, H, c).
+        sizes: h0, w0, h1, w1, ..
+        reference: (B, N, L, 2 or 4).
+        offsets: (B, N, H, L, Z, 2).
+        logits: (B, N, H, L * Z).
+        any_float: accept all but the value in any floating dtype (autocast will convert them).
+
+    Raises:
+        ValueError: names the argument, what it must be and what it is.
+    """
+    operator, levels = "fused_deform_attn", len(sizes) // 2
+    _check_value(operator, value, sizes)
+    batch, _, heads, _ = value.shape
+    if (
+        reference.dim() != 4
+        or reference.shape[0] != batch
+        or reference.shape[2] != levels
+        or reference.shape[3] not in (2, 4)
+    ):
         raise ValueError(
-            "ms_deform_attn: all tensors must be on one device, got "
-            f"value {tuple(value.shape)} on {value.device}, "
-            f"locations {tuple(locations.shape)} on {locations.device}, "
-            f"weights {tuple(weights.shape)} on {weights.device}"
+            f"fused_deform_attn: reference must be ({batch}, queries, {levels} levels, 2 or 4) for "
+            f"the value {tuple(value.shape)} and {levels} levels, got {tuple(reference.shape)}"
+        )
+    queries = reference.shape[1]
+    if (
+        offsets.dim() != 6
+        or offsets.shape[:4] != (batch, queries, heads, levels)
+        or offsets.shape[4] < 1
+        or offsets.shape[5] != 2
+    ):
+        raise ValueError(
+            f"fused_deform_attn: offsets must be ({batch}, {queries} queries, {heads} heads, "
+            f"{levels} levels, points, 2) for the value {tuple(value.shape)} and the reference "
+            f"{tuple(reference.shape)}, got {tuple(offsets.shape)}"
+        )
+    wanted = (batch, queries, heads, levels * offsets.shape[4])
+    if logits.shape != wanted:
+        raise ValueError(
+            f"fused_deform_attn: logits must be {wanted}, one per head and sampled point, for the "
+            f"offsets {tuple(offsets.shape)}, got {tuple(logits.shape)}"
+        )
+    positions = {"reference": reference, "offsets": offsets, "logits": logits}
+    _check_dtypes(operator, value, positions, any_float)
+    _check_devices(operator, {"value": value, **positions})
+
+
+def check_grad(operator: str, grad: Tensor, value: Tensor, queries: int) -> None:
+    """Check the gradient of an operator's output.
+
+    Raises:
+        ValueError: it does not have the shape (B, N, H * c) of the output.
+    """
+    batch, _, heads, channels = value.shape
+    if grad.shape != (batch, queries, heads * channels):
+        raise ValueError(
+            f"{operator}: grad must be ({batch}, {queries}, {heads * channels}), "
+            f"got {tuple(grad.shape)}"
         )
 
 
-def _check_dtypes(value: Tensor, locations: Tensor, weights: Tensor, any_float: bool) -> None:
+def _check_value(operator: str, value: Tensor, sizes: Sequence[int]) -> None:
+    tokens = sum(height * width for height, width in zip(sizes[0::2], sizes[1::2]))
+    if value.dim() != 4 or value.shape[1] != tokens or value.shape[2] < 1 or value.shape[3] < 1:
+        raise ValueError(
+            f"{operator}: value must be (batch, {tokens} tokens, heads, channels) for "
+            f"the shapes {list(sizes)}, got {tuple(value.shape)}"
+        )
+
+
+def _check_devices(operator: str, tensors: dict[str, Tensor]) -> None:
+    if len({tensor.device for tensor in tensors.values()}) > 1:
+        each = ", ".join(f"{name} {tuple(x.shape)} on {x.device}" for name, x in tensors.items())
+        raise ValueError(f"{operator}: all tensors must be on one device, got {each}")
+
+
+def _check_dtypes(
+    operator: str, value: Tensor, positions: dict[str, Tensor], any_float: bool
+) -> None:
     if value.dtype not in VALUE_DTYPES:
         raise ValueError(
-            "ms_deform_attn: value must be float32, float64, float16 or bfloat16, "
+            f"{operator}: value must be float32, float64, float16 or bfloat16, "
             f"got {value.dtype} {tuple(value.shape)}"
         )
     wanted = wide_dtype(value)
-    for name, tensor in (("locations", locations), ("weights", weights)):
+    for name, tensor in positions.items():
         fits = tensor.is_floating_point() if any_float else tensor.dtype == wanted
         if not fits:
             raise ValueError(
-                f"ms_deform_attn: {name} {tuple(tensor.shape)} must be {wanted} with a value of "
+                f"{operator}: {name} {tuple(tensor.shape)} must be {wanted} with a value of "
                 f"{value.dtype}, got {tensor.dtype}; convert with .to({wanted})"
             )

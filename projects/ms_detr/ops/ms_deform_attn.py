@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ms_detr.ops import registration
+from ms_detr.ops import registration  # noqa: F401  (defines the operator)
 from ms_detr.ops.checks import check_inputs, flatten_shapes
+from ms_detr.ops.library import is_autocast
 
 
 def ms_deform_attn(
@@ -49,7 +50,6 @@ def ms_deform_attn(
             shapes.
     """
     sizes = flatten_shapes(shapes)
-    device = value.device.type
-    autocast = device in registration.AUTOCAST_DEVICES and torch.is_autocast_enabled(device)
-    check_inputs(value, sizes, locations, weights, any_float=autocast)
+    any_float = is_autocast(value.device.type)
+    check_inputs(value, sizes, locations, weights, any_float=any_float)
     return torch.ops.ms_detr.ms_deform_attn(value, sizes, locations, weights)

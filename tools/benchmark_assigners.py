@@ -1,26 +1,24 @@
 """Time of the one-to-many assigners against loops over images and objects.
 
-    python tools/benchmark_assigners.py [--device cuda] [--output FILE.json]
+    python tools/benchmark_assigners.py [--device cuda] [--json FILE.json]
 
-Both do the same work on the same predictions, in turns; the median of the runs is taken. Exits
-with 1 if an assigner takes more than --most of the loop's time.
+Both do the same work on the same predictions, in turns; the median of the runs is taken.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import assigner_loops
 import torch
+from benchmarking import LEAST_RUNS, Figure, ratio, setting, table, take_turns, write_json
 
 import ms_detr.assigners
 from ms_detr.structures import LayerPredictions, Targets
+
+GOAL = 10.0  # at most a tenth of the time of the loops
 
 
 def problem(
@@ -50,21 +48,10 @@ def problem(
     return predictions, targets
 
 
-def seconds(work: Callable[[], None], device: str) -> float:
-    """Wall time of one run."""
-    if device != "cpu":
-        torch.cuda.synchronize()
-    begin = time.perf_counter()
-    work()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
-
-
 def compare(
     name: str, predictions: list[LayerPredictions], targets: Targets, runs: int, device: str
-) -> dict[str, float]:
-    """Median milliseconds of the assigner and of the loop, over all layers."""
+) -> Figure:
+    """Time of the loops over that of the assigner, over all layers."""
     assigner = getattr(ms_detr.assigners, name)()
     truth = (targets.labels_G, targets.boxes_G4, targets.counts)
 
@@ -72,18 +59,12 @@ def compare(
         for layer in predictions:
             assigner(layer, targets)
 
-    def loop() -> None:
+    def loops() -> None:
         for layer in predictions:
             assigner_loops.assign(name, layer.logits_BNK, layer.boxes_BN4, *truth)
 
-    times: dict[Callable[[], None], list[float]] = {ours: [], loop: []}
-    for work in (ours, loop):
-        work()
-    for _ in range(runs):
-        for work, taken in times.items():
-            taken.append(seconds(work, device))
-    ours_ms, loop_ms = (1000 * statistics.median(times[work]) for work in (ours, loop))
-    return {"assigner_ms": ours_ms, "loop_ms": loop_ms, "times_faster": loop_ms / ours_ms}
+    seconds = take_turns({"ours": ours, "loops": loops}, runs, device=device)
+    return ratio(f"{name}: loops / ours", seconds, "loops", "ours", goal=GOAL)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -94,12 +75,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch on the CPU")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--most", type=float, default=0.1, help="share of the loop's time allowed")
-    parser.add_argument("--output", type=Path, help="write the numbers there, as JSON")
+    parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args(arguments)
-    for name in ("queries", "objects", "layers", "images", "classes", "runs", "threads"):
+    for name in ("queries", "objects", "layers", "images", "classes", "threads"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
+    if options.runs < LEAST_RUNS:
+        parser.error(f"--runs must be at least {LEAST_RUNS}, got {options.runs}")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
     return options
@@ -117,23 +99,14 @@ def main(arguments: list[str] | None = None) -> int:
         f"{options.queries} queries x {options.objects} objects x {options.layers} layers, "
         f"{options.images} images, {options.classes} classes, float32, {options.device}"
     )
-    results = {}
-    for name in sorted(assigner_loops.RULES):
-        results[name] = row = compare(name, predictions, targets, options.runs, options.device)
-        print(
-            f"{name:24} {row['assigner_ms']:8.1f} ms   loop {row['loop_ms']:8.1f} ms   "
-            f"{row['times_faster']:6.1f} times faster"
-        )
-    if options.output:
-        settings = {key: value for key, value in vars(options).items() if key != "output"}
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(
-            json.dumps({"settings": settings, "torch": torch.__version__, "results": results})
-        )
-    slow = [name for name, row in results.items() if row["times_faster"] * options.most < 1]
-    if slow:
-        print(f"more than {options.most} of the loop's time: {', '.join(slow)}", file=sys.stderr)
-    return 1 if slow else 0
+    figures = [
+        compare(name, predictions, targets, options.runs, options.device)
+        for name in sorted(assigner_loops.RULES)
+    ]
+    print(table(figures))
+    if options.json:
+        write_json(options.json, figures, setting(options.threads, options.runs, options.device))
+    return 0
 
 
 if __name__ == "__main__":

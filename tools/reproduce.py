@@ -222,8 +222,7 @@ def commands(ledger: Ledger, row: Row, num_gpus: int = 8) -> dict[str, list[str]
         family, _ = row.checkpoint
         converted = f"output/published/{row.name}.pth"
         convert = ["python", "tools/convert.py", "--from", family, "checkpoint.pth", converted]
-        if family == "h-detr" and "_pp_" in row.name:  # the one with learned queries
-            convert += ["--num-queries", str(row.queries)]
+        convert += ["--num-queries", str(row.queries)] * (family == "h-detr" and "_pp_" in row.name)
         steps["checkpoint"] = [
             "mkdir -p output/published",
             shlex.join([*convert, "--config-file", config, *shape]),

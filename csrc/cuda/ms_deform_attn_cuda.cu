@@ -2,7 +2,7 @@
 // float, or double for double values. See ms_deform_attn.h for letters and shapes.
 #include "ms_deform_attn.cuh"
 
-#include "../bilinear.h"
+#include "bilinear.h"
 
 #include <ATen/Context.h>
 #include <ATen/Dispatch.h>

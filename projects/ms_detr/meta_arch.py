@@ -12,8 +12,16 @@ from .encoder import ChannelMapper, DeformableEncoder
 from .heads import Postprocess, PredictionHeads
 from .queries import QueryInitializer
 from .registry import META_ARCH_REGISTRY
-from .structures import DecoderStates, LayerPredictions, Proposals, Targets, padding_mask
-from .supervision import SupervisionSet, TrainingOutputs, check_layers
+from .structures import (
+    DecoderStates,
+    FeaturePyramid,
+    LayerPredictions,
+    Proposals,
+    Targets,
+    padding_mask,
+)
+from .supervision import SupervisionSet, by_group, check_layers
+from .supervision.sources import SourceContext, joined
 
 
 @META_ARCH_REGISTRY.register()
@@ -99,16 +107,9 @@ class MSDETR(nn.Module):
             and pred_classes, best score first.
         """
         images = self.preprocess(batched_inputs)
-        states, proposals = self.detect(images.tensor, images.image_sizes)
         if self.training:
-            if self.supervisions is None:
-                raise ValueError(
-                    "this detector has nothing that teaches it; give model.supervisions, or call "
-                    "eval() first"
-                )
-            instances = [item["instances"].to(self.device) for item in batched_inputs]
-            targets = Targets.from_instances(instances, states.references[0].dtype)
-            return self.supervisions(TrainingOutputs(states, proposals, self.heads), targets)
+            return self._losses(images, batched_inputs)
+        states, _ = self.detect(images.tensor, images.image_sizes)
         sizes = [self._output_size(item) for item in batched_inputs]
         detections = self.postprocess(self.predict(states), sizes)
         return [{"instances": found} for found in detections]
@@ -124,11 +125,30 @@ class MSDETR(nn.Module):
     def detect(
         self, images_B3HW: Tensor, image_sizes: list[tuple[int, int]]
     ) -> tuple[DecoderStates, Proposals | None]:
-        """Normalised, padded images to query states: the path that training and inference share."""
-        maps = self.neck(self.backbone(images_B3HW))
-        memory = self.encoder(maps, padding_mask(image_sizes, images_B3HW))
+        """Normalised, padded images to states of the primary queries, and their proposals."""
+        memory = self.encode(images_B3HW, image_sizes)
         queries, proposals = self.queries(memory)
         return self.decoder(queries, memory, self.heads), proposals
+
+    def encode(self, images_B3HW: Tensor, image_sizes: list[tuple[int, int]]) -> FeaturePyramid:
+        """Normalised, padded images to memory."""
+        maps = self.neck(self.backbone(images_B3HW))
+        return self.encoder(maps, padding_mask(image_sizes, images_B3HW))
+
+    def _losses(self, images: ImageList, batched_inputs: list[dict]) -> dict[str, Tensor]:
+        if self.supervisions is None:
+            raise ValueError(
+                "this detector has nothing that teaches it; give model.supervisions, or call "
+                "eval() first"
+            )
+        memory = self.encode(images.tensor, images.image_sizes)
+        instances = [item["instances"].to(self.device) for item in batched_inputs]
+        targets = Targets.from_instances(instances, memory.dtype)
+        queries, proposals = self.queries(memory)
+        context = SourceContext(memory, targets, self.queries, queries, proposals)
+        extra = self.supervisions.extra_queries(context)
+        states = self.decoder(joined(queries, extra), memory, self.heads)
+        return self.supervisions(by_group(states, proposals, self.heads, extra), targets)
 
     def predict(self, states: DecoderStates) -> LayerPredictions:
         """Predictions of the last layer."""

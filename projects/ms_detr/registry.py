@@ -21,4 +21,9 @@ MERGES.__doc__ = "Add one-to-one pairs to one-to-many pairs: see :class:`ms_detr
 LOSSES = Registry("LOSSES")
 LOSSES.__doc__ = "Loss terms of a supervision: see :class:`ms_detr.losses.LossTerm`."
 
-__all__ = ["ASSIGNERS", "LOSSES", "MATCH_COSTS", "MERGES", "META_ARCH_REGISTRY"]
+SOURCES = Registry("SOURCES")
+SOURCES.__doc__ = (
+    "Queries of a supervision's own: see :class:`ms_detr.supervision.sources.QuerySource`."
+)
+
+__all__ = ["ASSIGNERS", "LOSSES", "MATCH_COSTS", "MERGES", "META_ARCH_REGISTRY", "SOURCES"]

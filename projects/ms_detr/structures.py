@@ -16,6 +16,8 @@ from detectron2.structures import Instances
 from torch import Tensor
 from torchvision.ops import box_convert
 
+from .query_groups import QueryGroup, find
+
 
 def padding_mask(image_sizes: Sequence[tuple[int, int]], padded: Tensor) -> Tensor:
     """Which pixels of a padded batch are not image.
@@ -32,6 +34,16 @@ def padding_mask(image_sizes: Sequence[tuple[int, int]], padded: Tensor) -> Tens
     below_BH = torch.arange(height, device=padded.device) >= sizes_B2[:, :1]
     right_BW = torch.arange(width, device=padded.device) >= sizes_B2[:, 1:]
     return below_BH[:, :, None] | right_BW[:, None, :]
+
+
+def send(indices: Tensor, device: torch.device) -> Tensor:
+    """Indices made on the host, on the device; the host does not wait for the copy.
+
+    From pinned memory it is queued like a kernel; from other memory it would be waited for.
+    """
+    if device.type == "cuda":
+        indices = indices.pin_memory()
+    return indices.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -135,13 +147,10 @@ class Targets:
     image_G: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # Made here, once a batch, so that assigners have nothing to bring to the device.  From
-        # pinned memory the copy is queued like a kernel; from other memory it would be waited for.
+        # Made here, once a batch, so that assigners have nothing to bring to the device.
         count_B = torch.tensor(self.counts, dtype=torch.int64)
         image_G = torch.arange(len(self.counts)).repeat_interleave(count_B)
-        device = self.labels_G.device
-        image_G = image_G.pin_memory() if device.type == "cuda" else image_G
-        object.__setattr__(self, "image_G", image_G.to(device, non_blocking=True))
+        object.__setattr__(self, "image_G", send(image_G, self.labels_G.device))
 
     @classmethod
     def from_instances(
@@ -164,6 +173,14 @@ class Targets:
         """The same objects, all of class 0."""
         return replace(self, labels_G=torch.zeros_like(self.labels_G))
 
+    def tiled(self, times: int) -> Tensor:
+        """Indices (times * G,) that repeat the objects of every image one after the other.
+
+        Three objects in two images, twice: 0, 1, 0, 1, 2, 2.
+        """
+        rows = torch.arange(sum(self.counts)).split(self.counts)
+        return send(torch.cat([row.repeat(times) for row in rows]), self.labels_G.device)
+
 
 @dataclass(frozen=True)
 class Queries:
@@ -173,11 +190,13 @@ class Queries:
         content_BNC: content embeddings.
         pos_BNC: position embeddings, added to queries (and keys) in every attention.
         reference_BNr: initial reference boxes (r = 4) or points (r = 2).
+        groups: whom they belong to, in their order; none: all are one group.
     """
 
     content_BNC: Tensor
     pos_BNC: Tensor
     reference_BNr: Tensor
+    groups: tuple[QueryGroup, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -189,12 +208,14 @@ class Proposals:
         boxes_BS4: predicted boxes.
         anchors_BS4: the boxes that the predictions started from; (1, 1, 1, 1) where there is none.
         valid_BS: True where an anchor exists: on image, with all of it in (0.01, 0.99).
+        blocks: how often every token has proposed, first all of them once, then again.
     """
 
     logits_BSK: Tensor
     boxes_BS4: Tensor
     anchors_BS4: Tensor
     valid_BS: Tensor
+    blocks: int = 1
 
 
 @dataclass(frozen=True)
@@ -205,10 +226,20 @@ class DecoderStates:
         taps: name of the place -> one (B, N, C) per layer.  "output" is the end of the layer,
             "internal" the state between its two attentions.
         references: one (B, N, r) per layer, what the layer's boxes are predicted relative to.
+        groups: whom the queries belong to, in their order; none: all are one group.
     """
 
     taps: dict[str, tuple[Tensor, ...]]
     references: tuple[Tensor, ...]
+    groups: tuple[QueryGroup, ...] = ()
+
+    def of(self, group: str) -> DecoderStates:
+        """The states of one group of queries."""
+        place = find(self.groups, group)
+        return DecoderStates(
+            taps={tap: tuple(x[:, place] for x in layers) for tap, layers in self.taps.items()},
+            references=tuple(x[:, place] for x in self.references),
+        )
 
 
 TAPS = ("output", "internal")
@@ -216,10 +247,19 @@ TAPS = ("output", "internal")
 
 @dataclass(frozen=True)
 class LayerPredictions:
-    """Class logits (B, N, K) and boxes (B, N, 4) of one layer."""
+    """What the queries of one layer predict.
+
+    Attributes:
+        logits_BNK: class logits.
+        boxes_BN4: boxes.
+        blocks: equal, consecutive parts of the N queries, see :class:`.query_groups.QueryGroup`.
+        counted_BN: False for queries that fill up a batch and are taught nothing; None: all count.
+    """
 
     logits_BNK: Tensor
     boxes_BN4: Tensor
+    blocks: int = 1
+    counted_BN: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -180,9 +180,9 @@ def test_merge_adds_the_pairs_of_the_same_layer():
     model = build("models/ms_detr.py").train()
     outputs = outputs_of(model)
     targets = Targets.from_instances([image["instances"] for image in BATCH])
-    before = model.supervisions.prepare(outputs, targets)
+    before = model.supervisions.prepare({"primary": outputs}, targets)
     model.supervisions["mixed"].merge = OverrideByOneToMany(source="one_to_one")
-    after = model.supervisions.prepare(outputs, targets)
+    after = model.supervisions.prepare({"primary": outputs}, targets)
     for layer in range(2):
         assert pairs(after["one_to_one"][layer]) == pairs(before["one_to_one"][layer])
         many, one = pairs(before["mixed"][layer]), pairs(before["one_to_one"][layer])

@@ -3,6 +3,7 @@
 from .all_pairs import AllPairsTopKAssigner
 from .assigner import Assigner
 from .best_object import BestObjectTopKAssigner
+from .blocks import BlockwiseAssigner, RepeatingAssigner
 from .costs import FocalCost, GIoUCost, L1Cost, MatchCost, MatchCosts
 from .hungarian import HungarianAssigner
 from .merge import AppendMissing, Merge, OverrideByOneToMany
@@ -14,6 +15,7 @@ __all__ = [
     "AppendMissing",
     "Assigner",
     "BestObjectTopKAssigner",
+    "BlockwiseAssigner",
     "FocalCost",
     "GIoUCost",
     "HungarianAssigner",
@@ -23,6 +25,7 @@ __all__ = [
     "Merge",
     "OverrideByOneToMany",
     "ReleasedTopKAssigner",
+    "RepeatingAssigner",
     "Slots",
     "TopKAssigner",
     "seeded_generator",

@@ -40,11 +40,14 @@ class Decoder(nn.Module):
         for index, layer in enumerate(self.layers):
             if index:
                 reference = self.refinement(query, reference.attention, heads.box_heads, index - 1)
-            query, internal = layer(query, queries.pos_BNC, reference.attention, memory)
+            query, internal = layer(
+                query, queries.pos_BNC, reference.attention, memory, queries.groups
+            )
             outputs.append(query)
             internals.append(internal)
             references.append(reference.prediction)
         return DecoderStates(
             taps={"output": tuple(outputs), "internal": tuple(internals)},
             references=tuple(references),
+            groups=queries.groups,
         )

@@ -7,12 +7,17 @@ one-to-many supervision there: in :class:`CrossSelfLayer` this is implementation
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from ..layers import FeedForward, MultiScaleDeformableAttention
+from ..layers import FeedForward, MultiScaleDeformableAttention, QuerySelfAttention
+from ..query_groups import QueryGroup
 from ..structures import FeaturePyramid
+
+
+Groups = Sequence[QueryGroup]
 
 
 class LayerStates(NamedTuple):
@@ -48,9 +53,7 @@ class DecoderLayer(nn.Module):
         )
         self.cross_dropout = nn.Dropout(dropout)
         self.cross_norm = nn.LayerNorm(embed_dim)
-        self.self_attention = nn.MultiheadAttention(
-            embed_dim, num_heads, dropout=dropout, batch_first=True
-        )
+        self.self_attention = QuerySelfAttention(embed_dim, num_heads, dropout)
         self.self_dropout = nn.Dropout(dropout)
         self.self_norm = nn.LayerNorm(embed_dim)
         self.feed_forward = FeedForward(embed_dim, feedforward_dim, dropout)
@@ -62,16 +65,28 @@ class DecoderLayer(nn.Module):
         attended = self.cross_attention(query + pos, reference, memory)
         return self.cross_norm(query + self.cross_dropout(attended))
 
-    def attend_queries(self, query: Tensor, pos: Tensor) -> Tensor:
+    def attend_queries(self, query: Tensor, pos: Tensor, groups: Groups) -> Tensor:
         """Self-attention with its residual and norm."""
-        key = query + pos
-        attended = self.self_attention(key, key, query, need_weights=False)[0]
+        attended = self.self_attention(query, pos, groups)
         return self.self_norm(query + self.self_dropout(attended))
 
     def forward(
-        self, query_BNC: Tensor, pos_BNC: Tensor, reference_BNr: Tensor, memory: FeaturePyramid
+        self,
+        query_BNC: Tensor,
+        pos_BNC: Tensor,
+        reference_BNr: Tensor,
+        memory: FeaturePyramid,
+        groups: Groups = (),
     ) -> LayerStates:
-        """Run the layer."""
+        """Run the layer.
+
+        Args:
+            query_BNC: query states.
+            pos_BNC: position embeddings of the queries.
+            reference_BNr: boxes or points to attend around.
+            memory: the encoder's output.
+            groups: whom the queries belong to; none: all are one group.
+        """
         raise NotImplementedError
 
 
@@ -79,9 +94,14 @@ class SelfCrossLayer(DecoderLayer):
     """Self-attention, cross-attention, feed-forward: the layer of Deformable DETR."""
 
     def forward(
-        self, query_BNC: Tensor, pos_BNC: Tensor, reference_BNr: Tensor, memory: FeaturePyramid
+        self,
+        query_BNC: Tensor,
+        pos_BNC: Tensor,
+        reference_BNr: Tensor,
+        memory: FeaturePyramid,
+        groups: Groups = (),
     ) -> LayerStates:
-        internal = self.attend_queries(query_BNC, pos_BNC)
+        internal = self.attend_queries(query_BNC, pos_BNC, groups)
         attended = self.attend_memory(internal, pos_BNC, reference_BNr, memory)
         return LayerStates(self.feed_forward(attended), internal)
 
@@ -93,8 +113,13 @@ class CrossSelfLayer(DecoderLayer):
     """
 
     def forward(
-        self, query_BNC: Tensor, pos_BNC: Tensor, reference_BNr: Tensor, memory: FeaturePyramid
+        self,
+        query_BNC: Tensor,
+        pos_BNC: Tensor,
+        reference_BNr: Tensor,
+        memory: FeaturePyramid,
+        groups: Groups = (),
     ) -> LayerStates:
         internal = self.attend_memory(query_BNC, pos_BNC, reference_BNr, memory)
-        attended = self.attend_queries(internal, pos_BNC)
+        attended = self.attend_queries(internal, pos_BNC, groups)
         return LayerStates(self.feed_forward(attended), internal)

@@ -5,12 +5,15 @@ from .feed_forward import FeedForward
 from .initialization import reset_transformer_parameters
 from .mlp import MLP
 from .position import SinePosition, sine_features
+from .self_attention import QuerySelfAttention, grouped_attention
 
 __all__ = [
     "MLP",
     "FeedForward",
     "MultiScaleDeformableAttention",
+    "QuerySelfAttention",
     "SinePosition",
+    "grouped_attention",
     "reset_transformer_parameters",
     "sine_features",
 ]

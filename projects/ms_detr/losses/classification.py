@@ -37,5 +37,7 @@ class FocalLoss(LossTerm):
         # Adding counts what writing would lose: another pair may name the same query and class.
         truth = torch.zeros_like(logits)
         truth.index_put_(cells, assignment.labelled_P.to(logits.dtype), accumulate=True)
-        loss = sigmoid_focal_loss(logits, truth, self.alpha, self.gamma, reduction="sum")
-        return loss / assignment.normalizer
+        loss_BNK = sigmoid_focal_loss(logits, truth, self.alpha, self.gamma)
+        if predictions.counted_BN is not None:
+            loss_BNK = loss_BNK.masked_fill(~predictions.counted_BN[..., None], 0.0)
+        return loss_BNK.sum() / assignment.normalizer

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..convert import to_official, to_ours
 from ..heads import NMSDetections, Postprocess
 from ..meta_arch import MSDETR
+from ..query_groups import PRIMARY
 from ..supervision import Lesson, TrainingOutputs
 from .case import CaseError, GoldenCase
 from .compare import Row, largest_difference, relative
@@ -137,14 +138,14 @@ class ParityRun:
         difference = relative(targets.num_boxes.item(), result["num_boxes"])
         yield self._row(f"{variant} normaliser", difference, 0, "relative")
         supervisions = self.model.supervisions
-        lessons = supervisions.prepare(self.outputs, targets)
+        lessons = supervisions.prepare({PRIMARY: self.outputs}, targets)
         for name, own in lessons.items():
             recorded = {"one_to_one": "o2o", "mixed": "o2m", "proposals": "enc"}[name]
             if supervisions[name].merge is not None:
                 yield self._pairs(f"{variant} {name} merged", own, result["indices"]["merged"])
                 own = supervisions[name].prepare(self.outputs, targets)
             yield self._pairs(f"{variant} {name} pairs", own, result["indices"][recorded])
-        losses = supervisions(self.outputs, targets)
+        losses = supervisions({PRIMARY: self.outputs}, targets)
         yield from self._losses(variant, losses, result)
         yield from compare_gradients(self, variant, losses)
 

@@ -31,3 +31,7 @@ class LearnedQueries(QueryInitializer):
         points = self.reference_points(pos).to(memory.dtype).sigmoid()
         expand = [x.expand(images, -1, -1) for x in (content, pos, points)]
         return Queries(*expand), None
+
+    def fresh(self) -> LearnedQueries:
+        num_queries, channels = self.embedding.weight.shape
+        return LearnedQueries(num_queries=num_queries, embed_dim=channels // 2)

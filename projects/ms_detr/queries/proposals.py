@@ -31,6 +31,14 @@ class EncoderProposals(nn.Module):
         self.box_head = box_head(embed_dim)
         nn.init.xavier_uniform_(self.projection.weight)
 
+    def fresh(self) -> EncoderProposals:
+        """Another one of the same size, with initial weights of its own."""
+        return EncoderProposals(
+            embed_dim=self.projection.in_features,
+            num_outputs=self.class_head.out_features,
+            anchor_size=self.anchor_size,
+        )
+
     def forward(self, memory: FeaturePyramid) -> Proposals:
         anchors, valid = self.anchors(memory)
         tokens = memory.tokens_BSC.masked_fill(~valid[..., None], 0.0)

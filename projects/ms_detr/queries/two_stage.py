@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from ..layers import sine_features
@@ -43,19 +45,46 @@ class TwoStageQueries(QueryInitializer):
 
     def forward(self, memory: FeaturePyramid) -> tuple[Queries, Proposals]:
         proposals = self.proposals(memory)
+        queries = self.ranked(proposals, 0, self.num_queries)
+        return replace(queries, content_BNC=self._contents(queries.content_BNC)), proposals
+
+    def ranked(self, proposals: Proposals, first: int, count: int) -> Queries:
+        """Queries whose content and position follow from a part of each image's best proposals.
+
+        Args:
+            proposals: of all tokens.
+            first: how many of the best to leave out.
+            count: how many to take after these; fewer come if the image has fewer tokens.
+        """
         # A token without an anchor comes last, and only when there is nothing else.
         ranking_BS = (
             proposals.logits_BSK[..., 0].detach().masked_fill(~proposals.valid_BS, -float("inf"))
         )
-        top_BN = ranking_BS.topk(min(self.num_queries, ranking_BS.shape[1]))[1]
+        top_BN = ranking_BS.topk(min(first + count, ranking_BS.shape[1]))[1][:, first:]
         reference = proposals.boxes_BS4.detach().gather(1, top_BN[..., None].expand(-1, -1, 4))
-        features = sine_features(reference, self.embed_dim // 2, self.temperature).flatten(-2)
+        pos, content = self._embed(reference)
+        return Queries(content, pos, reference)
+
+    def positions(self, reference_BN4: Tensor) -> Tensor:
+        return self._embed(reference_BN4)[0]
+
+    def fresh(self) -> TwoStageQueries:
+        return type(self)(
+            proposals=self.proposals.fresh(),
+            num_queries=self.num_queries,
+            embed_dim=self.embed_dim,
+            temperature=self.temperature,
+        )
+
+    def _contents(self, proposed_BNC: Tensor) -> Tensor:
+        return proposed_BNC
+
+    def _embed(self, reference_BN4: Tensor) -> tuple[Tensor, Tensor]:
+        """Position and content embedding (B, N, C) of boxes."""
+        features = sine_features(reference_BN4, self.embed_dim // 2, self.temperature).flatten(-2)
         features = self.norm(self.projection(features.to(self.projection.weight.dtype)))
         pos, content = features.chunk(2, dim=-1)
-        return Queries(self._content(content), pos, reference), proposals
-
-    def _content(self, proposed_BNC: Tensor) -> Tensor:
-        return proposed_BNC
+        return pos, content
 
 
 class MixedSelectionQueries(TwoStageQueries):
@@ -77,6 +106,6 @@ class MixedSelectionQueries(TwoStageQueries):
         )
         self.content = nn.Embedding(num_queries, embed_dim)
 
-    def _content(self, proposed_BNC: Tensor) -> Tensor:
+    def _contents(self, proposed_BNC: Tensor) -> Tensor:
         images, num_queries, _ = proposed_BNC.shape
         return self.content.weight[:num_queries].expand(images, -1, -1)

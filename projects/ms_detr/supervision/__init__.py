@@ -2,7 +2,7 @@
 
 from .branches import LayerwiseFeedForward
 from .proposals import PredictedProposalSupervision, ProposalSupervision
-from .supervision import Lesson, Supervision, TrainingOutputs, check_layers
+from .supervision import Lesson, Supervision, TrainingOutputs, by_group, check_layers
 from .supervision_set import SupervisionSet
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "Supervision",
     "SupervisionSet",
     "TrainingOutputs",
+    "by_group",
     "check_layers",
 ]

@@ -20,10 +20,19 @@ class ProposalSupervision(Supervision):
     Args:
         assigner: which token answers which object.
         terms: loss terms.
+        weight: factor of all terms.
+        group: the queries whose proposals are taught, see :class:`.supervision.Supervision`.
     """
 
-    def __init__(self, *, assigner: Assigner, terms: LossTerms):
-        super().__init__(assigner=assigner, terms=terms)
+    def __init__(
+        self,
+        *,
+        assigner: Assigner,
+        terms: LossTerms,
+        weight: float = 1.0,
+        group: str | None = None,
+    ):
+        super().__init__(assigner=assigner, terms=terms, weight=weight, group=group)
 
     def prepare(self, outputs: TrainingOutputs, targets: Targets) -> list[Lesson]:
         proposals = outputs.proposals
@@ -33,8 +42,9 @@ class ProposalSupervision(Supervision):
                 "use TwoStageQueries or delete the supervision from model.supervisions"
             )
         objects = targets.as_objectness()
-        matched = LayerPredictions(proposals.logits_BSK, self.matched_boxes(proposals))
-        predictions = LayerPredictions(proposals.logits_BSK, proposals.boxes_BS4)
+        logits, blocks = proposals.logits_BSK, proposals.blocks
+        matched = LayerPredictions(logits, self.matched_boxes(proposals), blocks)
+        predictions = LayerPredictions(logits, proposals.boxes_BS4, blocks)
         return [Lesson(predictions, objects, assign(self.assigner, matched, objects, 0))]
 
     @staticmethod

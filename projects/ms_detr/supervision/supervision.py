@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from ..arguments import require_kind
+from ..arguments import require_kind, require_number
 from ..assigners import Assigner, Merge
 from ..errors import NonFiniteError
 from ..heads import BoxHeads, ClassHeads, PredictionHeads
 from ..losses import LossTerms
+from ..query_groups import PRIMARY
 from ..structures import (
     TAPS,
     Assignment,
@@ -20,13 +22,15 @@ from ..structures import (
     Targets,
 )
 from .branches import LayerwiseFeedForward
+from .sources import ExtraQueries, QuerySource
 
 # Class of every part, and a component to name in messages.
 NEEDED: dict[str, tuple[type, str]] = {
-    "assigner": (Assigner, "ms_detr.assigners.HungarianAssigner"),
     "terms": (LossTerms, "ms_detr.losses.LossTerms"),
 }
 OPTIONAL: dict[str, tuple[type, str]] = {
+    "assigner": (Assigner, "ms_detr.assigners.HungarianAssigner"),
+    "source": (QuerySource, "ms_detr.supervision.sources.OwnQueries"),
     "branch": (nn.Module, "ms_detr.supervision.LayerwiseFeedForward"),
     "class_heads": (ClassHeads, "ms_detr.heads.ClassHeads"),
     "box_heads": (BoxHeads, "ms_detr.heads.BoxHeads"),
@@ -36,11 +40,48 @@ OPTIONAL: dict[str, tuple[type, str]] = {
 
 @dataclass(frozen=True)
 class TrainingOutputs:
-    """Everything that a supervision may look at."""
+    """Everything that a supervision of one group of queries may look at.
+
+    Attributes:
+        states: of the queries, in all layers.
+        proposals: what the queries were chosen from, if they were.
+        heads: the detector's.
+        blocks: see :class:`ms_detr.query_groups.QueryGroup`.
+        counted_BN: see :class:`ms_detr.structures.LayerPredictions`.
+        known: who answers what, if the source of the queries said so.
+    """
 
     states: DecoderStates
     proposals: Proposals | None
     heads: PredictionHeads
+    blocks: int = 1
+    counted_BN: Tensor | None = None
+    known: Assignment | None = None
+
+
+def by_group(
+    states: DecoderStates,
+    proposals: Proposals | None,
+    heads: PredictionHeads,
+    extra: Mapping[str, ExtraQueries],
+) -> dict[str, TrainingOutputs]:
+    """What came out of one pass of the decoder, for every group of queries by its name.
+
+    Args:
+        states: of all queries, the primary ones first.
+        proposals: of the primary queries.
+        heads: the detector's.
+        extra: the other queries, in the order in which they went into the decoder.
+    """
+    if not extra:
+        return {PRIMARY: TrainingOutputs(states, proposals, heads)}
+    primary = TrainingOutputs(states.of(PRIMARY), proposals, heads)
+    return {PRIMARY: primary} | {
+        name: TrainingOutputs(
+            states.of(name), more.proposals, heads, more.blocks, more.counted_BN, more.known
+        )
+        for name, more in extra.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -59,8 +100,13 @@ class Supervision(nn.Module):
     supervision is a top-k assigner at either tap.
 
     Args:
-        assigner: which query answers which object.
+        assigner: which query answers which object; None: the source of the queries knows.
         terms: loss terms.
+        weight: factor of all terms.
+        source: makes queries of the supervision's own, in training only; their group has the name
+            of the supervision.
+        group: name of the taught group of queries; None: that of the source, without one the
+            detector's "primary" queries.
         tap: where in the layer the states are read: "output" or "internal" (between the two
             attentions, see :mod:`ms_detr.decoder.layers`).
         branch: called with (states, layer) before the heads; it exists in training only.
@@ -74,8 +120,11 @@ class Supervision(nn.Module):
     def __init__(
         self,
         *,
-        assigner: Assigner,
         terms: LossTerms,
+        assigner: Assigner | None = None,
+        weight: float = 1.0,
+        source: QuerySource | None = None,
+        group: str | None = None,
         tap: str = "output",
         branch: nn.Module | None = None,
         class_heads: ClassHeads | None = None,
@@ -85,10 +134,14 @@ class Supervision(nn.Module):
         super().__init__()
         if tap not in TAPS:
             raise ValueError(f"a supervision reads tap {' or '.join(TAPS)}, not {tap!r}")
+        require_number("weight of a supervision", weight, 0)
         given = {"assigner": assigner, "terms": terms, "branch": branch, "merge": merge}
-        check_parts(given | {"class_heads": class_heads, "box_heads": box_heads})
+        check_parts(given | {"class_heads": class_heads, "box_heads": box_heads, "source": source})
         self.assigner = assigner
         self.terms = terms
+        self.weight = weight
+        self.source = source
+        self.group = group
         self.tap = tap
         self.branch = branch if branch is not None else Unchanged()
         self.class_heads = class_heads
@@ -98,7 +151,7 @@ class Supervision(nn.Module):
     def predict(self, outputs: TrainingOutputs) -> list[LayerPredictions]:
         """What the taught states of every layer predict."""
         references = outputs.states.references
-        return [
+        predictions = [
             outputs.heads(
                 self.branch(states, layer),
                 references[layer],
@@ -108,18 +161,39 @@ class Supervision(nn.Module):
             )
             for layer, states in enumerate(outputs.states.taps[self.tap])
         ]
+        return [
+            replace(layer, blocks=outputs.blocks, counted_BN=outputs.counted_BN)
+            for layer in predictions
+        ]
 
     def prepare(self, outputs: TrainingOutputs, targets: Targets) -> list[Lesson]:
-        """One lesson per layer."""
+        """One lesson per layer.
+
+        Raises:
+            ValueError: there is no assigner, and the queries come without known pairs.
+        """
         return [
-            Lesson(predictions, targets, assign(self.assigner, predictions, targets, layer))
+            Lesson(predictions, targets, self._assignment(outputs, predictions, targets, layer))
             for layer, predictions in enumerate(self.predict(outputs))
         ]
+
+    def _assignment(
+        self, outputs: TrainingOutputs, predictions: LayerPredictions, targets: Targets, layer: int
+    ) -> Assignment:
+        if self.assigner is not None:
+            return assign(self.assigner, predictions, targets, layer)
+        if outputs.known is None:
+            raise ValueError(
+                "a supervision without an assigner teaches queries whose objects are known, such "
+                "as those of NoisedBoxes; give it an assigner, or the group of such queries"
+            )
+        return outputs.known
 
     def losses(self, lessons: list[Lesson]) -> dict[str, Tensor]:
         """Weighted scalar losses by "<layer>/<term>"."""
         return {
-            f"{layer}/{name}": term.weight
+            f"{layer}/{name}": self.weight
+            * term.weight
             * term(lesson.predictions, lesson.targets, lesson.assignment)
             for layer, lesson in enumerate(lessons)
             for name, term in self.terms

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from ..arguments import require_kind
 from ..assigners import HungarianAssigner
 from ..errors import NonFiniteError
+from ..query_groups import PRIMARY
 from ..structures import Targets
 from .proposals import ProposalSupervision
+from .sources import ExtraQueries, SourceContext
 from .supervision import Lesson, Supervision, TrainingOutputs
 
 
@@ -33,11 +35,27 @@ class SupervisionSet(nn.ModuleDict):
             require_kind(f"model.supervisions.{name}", supervision, Supervision, mend)
         super().__init__(supervisions)
         for name, supervision in supervisions.items():
+            self._check_group(name)
             if supervision.merge is not None:
-                self._check_source(name, supervision.merge.source)
+                self._check_merged(name, supervision.merge.source)
 
-    def forward(self, outputs: TrainingOutputs, targets: Targets) -> dict[str, Tensor]:
-        """Weighted scalar losses by "<supervision>/<layer>/<term>"; their sum is the objective."""
+    def extra_queries(self, context: SourceContext) -> dict[str, ExtraQueries]:
+        """What the sources make, by the name of their supervision."""
+        return {
+            name: supervision.source(context)
+            for name, supervision in self.named()
+            if supervision.source is not None
+        }
+
+    def forward(
+        self, outputs: Mapping[str, TrainingOutputs], targets: Targets
+    ) -> dict[str, Tensor]:
+        """Weighted scalar losses by "<supervision>/<layer>/<term>"; their sum is the objective.
+
+        Args:
+            outputs: of every group of queries, by its name.
+            targets: objects of the batch.
+        """
         lessons = self.prepare(outputs, targets)
         return {
             f"{name}/{key}": loss
@@ -50,18 +68,25 @@ class SupervisionSet(nn.ModuleDict):
         for name, supervision in self.items():
             yield name, cast(Supervision, supervision)
 
-    def prepare(self, outputs: TrainingOutputs, targets: Targets) -> dict[str, list[Lesson]]:
+    def prepare(
+        self, outputs: Mapping[str, TrainingOutputs], targets: Targets
+    ) -> dict[str, list[Lesson]]:
         """The lessons of every supervision, by its name; merges come after all assignments."""
         lessons = {}
         for name, supervision in self.named():
             try:
-                lessons[name] = supervision.prepare(outputs, targets)
+                lessons[name] = supervision.prepare(outputs[self.group_of(name)], targets)
             except NonFiniteError as error:
                 raise NonFiniteError(f"supervision {name}, {error}") from error
         return {
             name: self._merged(supervision, lessons[name], lessons)
             for name, supervision in self.named()
         }
+
+    def group_of(self, name: str) -> str:
+        """Name of the group of queries that a supervision teaches."""
+        supervision = cast(Supervision, self[name])
+        return supervision.group or (name if supervision.source is not None else PRIMARY)
 
     @staticmethod
     def _merged(
@@ -89,17 +114,30 @@ class SupervisionSet(nn.ModuleDict):
         for name, supervision in self.named():
             supervision.check_fit(f"model.supervisions.{name}", num_classes, num_layers)
 
-    def _check_source(self, name: str, source: str) -> None:
+    def _check_group(self, name: str) -> None:
+        groups = [other for other, supervision in self.named() if supervision.source is not None]
+        if name == PRIMARY:
+            raise ValueError(
+                f"a supervision cannot be called {PRIMARY!r}, which are the detector's own queries"
+            )
+        if self.group_of(name) not in (PRIMARY, *groups):
+            raise ValueError(
+                f"model.supervisions.{name}.group is {self.group_of(name)!r}; it must be "
+                f"{PRIMARY!r} or a supervision with a source: {', '.join(groups) or 'there is none'}"
+            )
+
+    def _check_merged(self, name: str, source: str) -> None:
         mergeable = [
             other
             for other, supervision in self.named()
             if other != name
             and not isinstance(supervision, ProposalSupervision)
             and isinstance(supervision.assigner, HungarianAssigner)
+            and self.group_of(other) == self.group_of(name)
         ]
         if source not in mergeable:
             raise ValueError(
                 f"model.supervisions.{name}.merge.source is {source!r}; one-to-one pairs are "
-                f"merged, so it must name another supervision of the decoder's queries with a "
+                f"merged, so it must name another supervision of the same queries with a "
                 f"HungarianAssigner: {', '.join(mergeable) or 'there is none'}"
             )

@@ -1,0 +1,85 @@
+"""Assigners that apply another one several times: block by block, or to repeated objects."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from ..arguments import require_kind
+from ..registry import ASSIGNERS
+from ..structures import Assignment, LayerPredictions, Targets
+from .assigner import Assigner
+
+_MEND = "write assigner={_target_: ms_detr.assigners.HungarianAssigner, ...}"
+
+
+@ASSIGNERS.register()
+class BlockwiseAssigner(Assigner):
+    """Every block of queries answers all objects of its image, by itself (Group DETR, section 3.2).
+
+    The blocks are those of the query group.  Losses are averaged over them.
+
+    Args:
+        assigner: what is done with each block.
+    """
+
+    def __init__(self, *, assigner: Assigner):
+        require_kind("assigner of a BlockwiseAssigner", assigner, Assigner, _MEND)
+        self.assigner = assigner
+
+    @torch.no_grad()
+    def __call__(self, predictions: LayerPredictions, targets: Targets) -> Assignment:
+        """Assign; blocks are made images of a larger batch, so that the assigner is called once."""
+        blocks = predictions.blocks
+        object_G = targets.tiled(blocks)
+        images = Targets(
+            labels_G=targets.labels_G[object_G],
+            boxes_G4=targets.boxes_G4[object_G],
+            counts=tuple(count for count in targets.counts for _ in range(blocks)),
+            num_boxes=targets.num_boxes * blocks,
+        )
+        folded = LayerPredictions(
+            predictions.logits_BNK.unflatten(1, (blocks, -1)).flatten(0, 1),
+            predictions.boxes_BN4.unflatten(1, (blocks, -1)).flatten(0, 1),
+        )
+        pairs = self.assigner(folded, images)
+        size = folded.boxes_BN4.shape[1]
+        return replace(
+            pairs,
+            image_P=pairs.image_P.div(blocks, rounding_mode="floor"),
+            query_P=pairs.query_P + pairs.image_P.remainder(blocks) * size,
+            target_P=object_G[pairs.target_P],
+        )
+
+
+@ASSIGNERS.register()
+class RepeatingAssigner(Assigner):
+    """Every object is there several times, and is answered as often (H-DETR, section 3.2).
+
+    Losses are divided by the number of repeated objects, as in the published code.
+
+    Args:
+        assigner: what is done with the repeated objects.
+        repeats: how often every object is there, at least 1.
+    """
+
+    def __init__(self, *, assigner: Assigner, repeats: int = 6):
+        require_kind("assigner of a RepeatingAssigner", assigner, Assigner, _MEND)
+        if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 1:
+            raise ValueError(f"repeats must be a whole number of at least 1, got {repeats!r}")
+        self.assigner = assigner
+        self.repeats = repeats
+
+    @torch.no_grad()
+    def __call__(self, predictions: LayerPredictions, targets: Targets) -> Assignment:
+        """Assign; the pairs name the objects that were repeated, not their copies."""
+        object_G = targets.tiled(self.repeats)
+        repeated = Targets(
+            labels_G=targets.labels_G[object_G],
+            boxes_G4=targets.boxes_G4[object_G],
+            counts=tuple(count * self.repeats for count in targets.counts),
+            num_boxes=targets.num_boxes * self.repeats,
+        )
+        pairs = self.assigner(predictions, repeated)
+        return replace(pairs, target_P=object_G[pairs.target_P])

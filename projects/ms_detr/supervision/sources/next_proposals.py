@@ -1,0 +1,62 @@
+"""Queries from the proposals that follow those of the primary queries."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import nn
+
+from ...queries import TwoStageQueries
+from ...registry import SOURCES
+from ...structures import Queries
+from .source import ExtraQueries, QuerySource, SourceContext
+
+
+@SOURCES.register()
+class NextProposals(QuerySource):
+    """The next best proposals of the primary queries' first stage (H-DETR, one-to-many queries).
+
+    With 300 primary queries and ``num_queries=1500`` these are the proposals 301 to 1800 of each
+    image.  An image with fewer tokens gets fewer queries.
+
+    Args:
+        num_queries: queries per image, at least 1.
+    """
+
+    def __init__(self, *, num_queries: int = 1500):
+        super().__init__()
+        if num_queries < 1:
+            raise ValueError(f"num_queries must be at least 1, got {num_queries}")
+        self.num_queries = num_queries
+
+    def forward(self, context: SourceContext) -> ExtraQueries:
+        initializer, proposals = context.initializer, context.proposals
+        if not isinstance(initializer, TwoStageQueries) or proposals is None:
+            raise ValueError(
+                f"{type(self).__name__} continues the ranking of two-stage queries, but "
+                f"model.queries is {type(initializer).__name__}; use OwnQueries with it"
+            )
+        first = context.primary.content_BNC.shape[1]
+        queries = initializer.ranked(proposals, first, self.num_queries)
+        return ExtraQueries(self._with_contents(queries))
+
+    def _with_contents(self, queries: Queries) -> Queries:
+        return queries
+
+
+@SOURCES.register()
+class NextMixedProposals(NextProposals):
+    """The same with learned contents, beside :class:`ms_detr.queries.MixedSelectionQueries`.
+
+    Args:
+        num_queries: queries per image, at least 1.
+        embed_dim: channels.
+    """
+
+    def __init__(self, *, num_queries: int = 1500, embed_dim: int = 256):
+        super().__init__(num_queries=num_queries)
+        self.content = nn.Embedding(num_queries, embed_dim)
+
+    def _with_contents(self, queries: Queries) -> Queries:
+        images, count, _ = queries.content_BNC.shape
+        return replace(queries, content_BNC=self.content.weight[:count].expand(images, -1, -1))

@@ -1,0 +1,62 @@
+"""Queries from initialisers of the supervision's own."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ...arguments import require_kind
+from ...queries import QueryInitializer
+from ...registry import SOURCES
+from ...structures import Proposals, Queries
+from .source import ExtraQueries, QuerySource, SourceContext
+
+
+@SOURCES.register()
+class OwnQueries(QuerySource):
+    """Groups of queries beside the primary ones, each with an initialiser of its own.
+
+    The groups are blocks that do not see each other.  With learned queries this is what Group DETR
+    adds (section 3.2), or one group for the one-to-many queries of a one-stage H-DETR.  With
+    two-stage queries every group has its own first stage, as in LW-DETR; its proposals are taught
+    by a ``ProposalSupervision`` with ``group`` set to the name of this supervision.
+
+    Args:
+        queries: initialiser of a group; in a config ``"${....queries}"`` stands for one like that
+            of the primary queries.
+        blocks: number of groups, each with a copy of the initialiser.
+    """
+
+    def __init__(self, *, queries: QueryInitializer, blocks: int = 1):
+        super().__init__()
+        mend = 'write queries="${....queries}" or {_target_: ms_detr.queries.LearnedQueries, ...}'
+        require_kind("queries of OwnQueries", queries, QueryInitializer, mend)
+        if not isinstance(blocks, int) or isinstance(blocks, bool) or blocks < 1:
+            raise ValueError(f"blocks must be a whole number of at least 1, got {blocks!r}")
+        more = (queries.fresh() for _ in range(blocks - 1))
+        self.initializers = nn.ModuleList([queries, *more])
+
+    def forward(self, context: SourceContext) -> ExtraQueries:
+        made = [initializer(context.memory) for initializer in self.initializers]
+        queries = [q for q, _ in made]
+        proposals = [p for _, p in made if p is not None]
+        return ExtraQueries(
+            queries=Queries(
+                content_BNC=torch.cat([q.content_BNC for q in queries], 1),
+                pos_BNC=torch.cat([q.pos_BNC for q in queries], 1),
+                reference_BNr=torch.cat([q.reference_BNr for q in queries], 1),
+            ),
+            blocks=len(queries),
+            proposals=_in_one_row(proposals) if proposals else None,
+        )
+
+
+def _in_one_row(proposals: list[Proposals]) -> Proposals:
+    """The proposals of all blocks, block after block."""
+    return Proposals(
+        logits_BSK=torch.cat([p.logits_BSK for p in proposals], 1),
+        boxes_BS4=torch.cat([p.boxes_BS4 for p in proposals], 1),
+        anchors_BS4=torch.cat([p.anchors_BS4 for p in proposals], 1),
+        valid_BS=torch.cat([p.valid_BS for p in proposals], 1),
+        blocks=len(proposals),
+    )

@@ -210,7 +210,12 @@ def test_components_are_registered():
     assert META_ARCH_REGISTRY.get("MSDETR") is MSDETR
     assert ASSIGNERS.get("HungarianAssigner") is HungarianAssigner
     published = {"ReleasedTopKAssigner", "BestObjectTopKAssigner", "AllPairsTopKAssigner"}
-    assert {name for name, _ in ASSIGNERS} == {"HungarianAssigner", *published}
+    assert {name for name, _ in ASSIGNERS} == {
+        "HungarianAssigner",
+        "BlockwiseAssigner",
+        "RepeatingAssigner",
+        *published,
+    }
     assert {name for name, _ in MERGES} == {"AppendMissing", "OverrideByOneToMany"}
     assert {name for name, _ in LOSSES} == {"FocalLoss", "L1Loss", "GIoULoss"}
     assert {name for name, _ in MATCH_COSTS} == {"FocalCost", "L1Cost", "GIoUCost"}

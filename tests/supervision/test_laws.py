@@ -249,7 +249,6 @@ def test_wrong_combinations_are_named():
 @pytest.mark.parametrize(
     "name, value, message",
     [
-        ("assigner", None, "Assigner, got None"),
         ("assigner", "HungarianAssigner", "Assigner, got 'Hung"),
         ("terms", {"class": 1.0}, r"LossTerms, got \{'class': 1.0\} \(dict\)"),
         ("branch", "feed_forward", "Module, got 'feed_forward'.*LayerwiseFeedForward"),

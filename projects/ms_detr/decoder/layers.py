@@ -16,7 +16,6 @@ from ..layers import FeedForward, MultiScaleDeformableAttention, QuerySelfAttent
 from ..query_groups import QueryGroup
 from ..structures import FeaturePyramid
 
-
 Groups = Sequence[QueryGroup]
 
 

@@ -52,9 +52,7 @@ class QuerySelfAttention(nn.Module):
         query, key = F.linear(content_BNC + pos_BNC, weights[0], biases[0]).chunk(2, -1)
         value = F.linear(content_BNC, weights[1], biases[1])
         dropout = self.dropout if self.training else 0.0
-        return self.out_proj(
-            grouped_attention(query, key, value, groups, self.num_heads, dropout)
-        )
+        return self.out_proj(grouped_attention(query, key, value, groups, self.num_heads, dropout))
 
 
 def grouped_attention(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -167,11 +168,7 @@ class Supervision(nn.Module):
         ]
 
     def prepare(self, outputs: TrainingOutputs, targets: Targets) -> list[Lesson]:
-        """One lesson per layer.
-
-        Raises:
-            ValueError: there is no assigner, and the queries come without known pairs.
-        """
+        """One lesson per layer."""
         return [
             Lesson(predictions, targets, self._assignment(outputs, predictions, targets, layer))
             for layer, predictions in enumerate(self.predict(outputs))
@@ -182,12 +179,8 @@ class Supervision(nn.Module):
     ) -> Assignment:
         if self.assigner is not None:
             return assign(self.assigner, predictions, targets, layer)
-        if outputs.known is None:
-            raise ValueError(
-                "a supervision without an assigner teaches queries whose objects are known, such "
-                "as those of NoisedBoxes; give it an assigner, or the group of such queries"
-            )
-        return outputs.known
+        # The set has made sure that the source of these queries knows.
+        return cast(Assignment, outputs.known)
 
     def losses(self, lessons: list[Lesson]) -> dict[str, Tensor]:
         """Weighted scalar losses by "<layer>/<term>"."""

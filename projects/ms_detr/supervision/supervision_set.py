@@ -36,6 +36,7 @@ class SupervisionSet(nn.ModuleDict):
         super().__init__(supervisions)
         for name, supervision in supervisions.items():
             self._check_group(name)
+            self._check_assigner(name, supervision)
             if supervision.merge is not None:
                 self._check_merged(name, supervision.merge.source)
 
@@ -116,6 +117,7 @@ class SupervisionSet(nn.ModuleDict):
 
     def _check_group(self, name: str) -> None:
         groups = [other for other, supervision in self.named() if supervision.source is not None]
+        offered = ", ".join(groups) or "there is none"
         if name == PRIMARY:
             raise ValueError(
                 f"a supervision cannot be called {PRIMARY!r}, which are the detector's own queries"
@@ -123,7 +125,20 @@ class SupervisionSet(nn.ModuleDict):
         if self.group_of(name) not in (PRIMARY, *groups):
             raise ValueError(
                 f"model.supervisions.{name}.group is {self.group_of(name)!r}; it must be "
-                f"{PRIMARY!r} or a supervision with a source: {', '.join(groups) or 'there is none'}"
+                f"{PRIMARY!r} or a supervision with a source: {offered}"
+            )
+
+    def _check_assigner(self, name: str, supervision: Supervision) -> None:
+        if supervision.assigner is not None:
+            return
+        owner = self[group] if (group := self.group_of(name)) in self else None
+        source = owner.source if isinstance(owner, Supervision) else None
+        if source is None or not source.knows:
+            raise ValueError(
+                f"model.supervisions.{name}.assigner is None, but nobody knows the objects of "
+                f"its queries ({group}); give it an assigner, e.g. "
+                f"{{_target_: ms_detr.assigners.HungarianAssigner, ...}}, or a source that knows, "
+                f"e.g. ms_detr.supervision.sources.NoisedBoxes"
             )
 
     def _check_merged(self, name: str, source: str) -> None:

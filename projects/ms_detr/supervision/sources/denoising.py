@@ -32,6 +32,7 @@ class Denoising(QuerySource):
         flip_probability: of a label to be drawn anew from all classes, in [0, 1].
     """
 
+    knows = True
     COPIES = 1  # how often a block has every object; only the first copy is to answer it
 
     def __init__(
@@ -133,10 +134,10 @@ class NoisedBoxes(Denoising):
         )
         self.num_groups = num_groups
 
-    def num_blocks(self, most: int) -> int:
+    def num_blocks(self, _most: int) -> int:
         return self.num_groups
 
-    def noisy_boxes(self, boxes_P4: Tensor, extra_P: Tensor) -> Tensor:
+    def noisy_boxes(self, boxes_P4: Tensor, _extra_P: Tensor) -> Tensor:
         size_P2 = boxes_P4[:, 2:]
         reach_P4 = torch.cat([size_P2 / 2, size_P2], 1)
         noise_P4 = torch.rand_like(boxes_P4) * 2 - 1
@@ -190,14 +191,15 @@ class ContrastiveNoisedBoxes(Denoising):
         amount_P4 = torch.rand_like(boxes_P4) + extra_P[:, None]
         sign_P4 = torch.randint_like(boxes_P4, 2) * 2 - 1
         moved_P4 = corners_P4 + sign_P4 * amount_P4 * reach_P4 * self.box_noise
-        return box_convert(moved_P4.clamp(0, 1), "xyxy", "cxcywh")
+        # Corners of a negative may pass each other: the box is then empty.
+        return box_convert(moved_P4.clamp(0, 1), "xyxy", "cxcywh").clamp(min=0)
 
 
 @SOURCES.register()
 class ReleasedContrastiveNoisedBoxes(ContrastiveNoisedBoxes):
     """The same as DINO's code has it: what fills up the batch is taught to be background."""
 
-    def counted(self, filled_BN: Tensor) -> None:
+    def counted(self, _filled_BN: Tensor) -> None:
         return None
 
 

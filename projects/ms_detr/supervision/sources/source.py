@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...query_groups import PRIMARY, QueryGroup
 from ...queries import QueryInitializer
+from ...query_groups import PRIMARY, QueryGroup
 from ...structures import Assignment, FeaturePyramid, Proposals, Queries, Targets
 
 
@@ -57,7 +57,12 @@ class QuerySource(nn.Module):
     """Makes the queries of one supervision, in training only.
 
     Its parameters belong to the supervision and leave with it.
+
+    Attributes:
+        knows: whether its queries come with known pairs, so that no assigner is needed.
     """
+
+    knows = False
 
     def forward(self, context: SourceContext) -> ExtraQueries:
         """Make queries for this batch; also without objects, so that no parameter is left out."""
@@ -71,9 +76,7 @@ def joined(primary: Queries, extra: Mapping[str, ExtraQueries]) -> Queries:
     parts = [primary, *(more.queries for more in extra.values())]
     groups = [QueryGroup(PRIMARY, primary.content_BNC.shape[1])]
     for name, more in extra.items():
-        groups.append(
-            QueryGroup(name, more.queries.content_BNC.shape[1], more.blocks, more.sees)
-        )
+        groups.append(QueryGroup(name, more.queries.content_BNC.shape[1], more.blocks, more.sees))
         if more.queries.reference_BNr.shape[-1] != primary.reference_BNr.shape[-1]:
             raise ValueError(
                 f"the queries of model.supervisions.{name}.source start from references of "

@@ -1,0 +1,13 @@
+"""DN-DETR's denoising on Deformable-DETR++, R50, 300 queries, 12 epochs on COCO."""
+
+from ..baselines.deformable_detr_pp_r50_300q_12ep import (
+    dataloader,
+    lr_multiplier,
+    model,
+    optimizer,
+    train,
+)
+from ..common.supervision.denoising import add_denoising
+
+add_denoising(model)
+train.output_dir = "output/dn_deformable_detr_pp_r50_300q_12ep"

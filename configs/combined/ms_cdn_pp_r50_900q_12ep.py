@@ -1,4 +1,4 @@
-"""MS-DETR++ (c) with DINO's contrastive denoising, as its authors did; R50, 900 queries, 12 epochs."""
+"""MS-DETR++ (c) with DINO's contrastive denoising, as its authors had it; R50, 900 queries."""
 
 from ..common.supervision.denoising import add_contrastive_denoising
 from ..ms_detr.ms_detr_pp_r50_900q_12ep import dataloader, lr_multiplier, model, optimizer, train

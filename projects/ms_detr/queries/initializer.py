@@ -18,7 +18,7 @@ class QueryInitializer(nn.Module):
         """Another one of the same kind and size, with initial weights of its own."""
         raise NotImplementedError
 
-    def positions(self, _reference_BN4: Tensor) -> Tensor:
+    def positions(self, reference_BN4: Tensor) -> Tensor:  # noqa: ARG002
         """Position embeddings (B, N, C) of queries that start from the given boxes.
 
         Raises:

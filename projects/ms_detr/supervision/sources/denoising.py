@@ -134,10 +134,10 @@ class NoisedBoxes(Denoising):
         )
         self.num_groups = num_groups
 
-    def num_blocks(self, _most: int) -> int:
+    def num_blocks(self, most: int) -> int:  # noqa: ARG002
         return self.num_groups
 
-    def noisy_boxes(self, boxes_P4: Tensor, _extra_P: Tensor) -> Tensor:
+    def noisy_boxes(self, boxes_P4: Tensor, extra_P: Tensor) -> Tensor:  # noqa: ARG002
         size_P2 = boxes_P4[:, 2:]
         reach_P4 = torch.cat([size_P2 / 2, size_P2], 1)
         noise_P4 = torch.rand_like(boxes_P4) * 2 - 1
@@ -199,7 +199,7 @@ class ContrastiveNoisedBoxes(Denoising):
 class ReleasedContrastiveNoisedBoxes(ContrastiveNoisedBoxes):
     """The same as DINO's code has it: what fills up the batch is taught to be background."""
 
-    def counted(self, _filled_BN: Tensor) -> None:
+    def counted(self, filled_BN: Tensor) -> None:  # noqa: ARG002
         return None
 
 

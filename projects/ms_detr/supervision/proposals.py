@@ -33,6 +33,7 @@ class ProposalSupervision(Supervision):
         group: str | None = None,
     ):
         super().__init__(assigner=assigner, terms=terms, weight=weight, group=group)
+        self.assigner: Assigner
 
     def prepare(self, outputs: TrainingOutputs, targets: Targets) -> list[Lesson]:
         proposals = outputs.proposals

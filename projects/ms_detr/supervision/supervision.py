@@ -136,8 +136,17 @@ class Supervision(nn.Module):
         if tap not in TAPS:
             raise ValueError(f"a supervision reads tap {' or '.join(TAPS)}, not {tap!r}")
         require_number("weight of a supervision", weight, 0)
-        given = {"assigner": assigner, "terms": terms, "branch": branch, "merge": merge}
-        check_parts(given | {"class_heads": class_heads, "box_heads": box_heads, "source": source})
+        check_parts(
+            {
+                "assigner": assigner,
+                "terms": terms,
+                "source": source,
+                "branch": branch,
+                "class_heads": class_heads,
+                "box_heads": box_heads,
+                "merge": merge,
+            }
+        )
         self.assigner = assigner
         self.terms = terms
         self.weight = weight

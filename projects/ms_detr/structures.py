@@ -188,13 +188,14 @@ class Queries:
 
     Attributes:
         content_BNC: content embeddings.
-        pos_BNC: position embeddings, added to queries (and keys) in every attention.
+        pos_BNC: position embeddings, added to queries (and keys) in every attention; None: the
+            decoder makes them from the references.
         reference_BNr: initial reference boxes (r = 4) or points (r = 2).
         groups: whom they belong to, in their order; none: all are one group.
     """
 
     content_BNC: Tensor
-    pos_BNC: Tensor
+    pos_BNC: Tensor | None
     reference_BNr: Tensor
     groups: tuple[QueryGroup, ...] = ()
 
@@ -209,6 +210,7 @@ class Proposals:
         anchors_BS4: the boxes that the predictions started from; (1, 1, 1, 1) where there is none.
         valid_BS: True where an anchor exists: on image, with all of it in (0.01, 0.99).
         blocks: how often every token has proposed, first all of them once, then again.
+        chosen_BN: the proposals that became queries, as indices into S.
     """
 
     logits_BSK: Tensor
@@ -216,6 +218,7 @@ class Proposals:
     anchors_BS4: Tensor
     valid_BS: Tensor
     blocks: int = 1
+    chosen_BN: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,7 @@ def test_weight_scales_all_terms():
 
 
 def test_learned_points_cannot_be_joined_with_boxes():
-    with pytest.raises(ValueError, match="LearnedQueries makes no queries around given boxes"):
+    with pytest.raises(ValueError, match="LearnedQueries makes no queries around boxes"):
         build("deformable_detr_one_stage", ("dn",))(BATCH)
 
 

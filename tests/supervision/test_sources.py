@@ -34,7 +34,8 @@ def test_next_proposals_continue_the_ranking():
     given = context()
     found = NextProposals(num_queries=20)(given).queries
     initializer = given.initializer
-    together = initializer.ranked(given.proposals, 0, initializer.num_queries + 20)
+    tokens = initializer.ranked(given.proposals, 0, initializer.num_queries + 20)
+    together = initializer.queries_of(given.proposals, tokens)
     for name in ("content_BNC", "pos_BNC", "reference_BNr"):
         both = torch.cat([getattr(given.primary, name), getattr(found, name)], 1)
         torch.testing.assert_close(both, getattr(together, name))
@@ -115,9 +116,8 @@ def test_without_noise_denoising_starts_from_the_truth():
     assert known.query_P.tolist() == [0, 1, 2, 0, 3, 4, 5, 3]
     assert known.target_P.tolist() == [0, 1, 2, 3] * 2
     assert known.valid_P.all() and known.labelled_P.all() and known.normalizer == 2 * 4
-    assert torch.equal(
-        found.queries.pos_BNC, given.initializer.positions(found.queries.reference_BNr)
-    )
+    around = given.initializer.around(found.queries.reference_BNr)
+    assert torch.equal(found.queries.pos_BNC, around.pos_BNC)
 
 
 def test_noise_of_dn_detr_stays_in_its_limits():

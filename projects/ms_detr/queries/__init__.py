@@ -1,14 +1,18 @@
 """What the decoder starts from: learned, or chosen among the encoder's proposals."""
 
+from .dino import DINOQueries
 from .initializer import QueryInitializer
 from .learned import LearnedQueries
 from .proposals import EncoderProposals
-from .two_stage import MixedSelectionQueries, TwoStageQueries
+from .two_stage import MixedSelectionQueries, ProposalQueries, TwoStageQueries, first_rows
 
 __all__ = [
+    "DINOQueries",
     "EncoderProposals",
     "LearnedQueries",
     "MixedSelectionQueries",
+    "ProposalQueries",
     "QueryInitializer",
     "TwoStageQueries",
+    "first_rows",
 ]

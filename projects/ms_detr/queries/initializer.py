@@ -18,13 +18,16 @@ class QueryInitializer(nn.Module):
         """Another one of the same kind and size, with initial weights of its own."""
         raise NotImplementedError
 
-    def positions(self, reference_BN4: Tensor) -> Tensor:  # noqa: ARG002
-        """Position embeddings (B, N, C) of queries that start from the given boxes.
+    def around(self, reference_BN4: Tensor) -> Queries:
+        """Queries that start from the given boxes.
+
+        Their contents follow from the boxes, or are zero if nothing follows; who asks has others.
 
         Raises:
             ValueError: queries of this kind do not start from boxes.
         """
         raise ValueError(
-            f"{type(self).__name__} makes no queries around given boxes; a source that does needs "
-            f"queries whose positions follow from boxes, such as TwoStageQueries"
+            f"{type(self).__name__} makes no queries around boxes of {len(reference_BN4)} images; "
+            f"a source of such queries needs a model whose queries start from boxes, such as "
+            f"TwoStageQueries"
         )

@@ -12,8 +12,8 @@ from .initializer import QueryInitializer
 from .proposals import EncoderProposals
 
 
-class TwoStageQueries(QueryInitializer):
-    """References, positions and contents come from the best proposals (Deformable DETR, A.4.3).
+class ProposalQueries(QueryInitializer):
+    """References are the boxes of the encoder's best proposals.
 
     An image with fewer tokens than queries gets as many queries as it has tokens.
 
@@ -21,6 +21,59 @@ class TwoStageQueries(QueryInitializer):
         proposals: the first stage.
         num_queries: queries per image.
         embed_dim: channels.
+    """
+
+    def __init__(
+        self, *, proposals: EncoderProposals, num_queries: int = 300, embed_dim: int = 256
+    ):
+        super().__init__()
+        if num_queries < 1:
+            raise ValueError(f"num_queries must be at least 1, got {num_queries}")
+        self.proposals = proposals
+        self.num_queries = num_queries
+        self.embed_dim = embed_dim
+
+    def forward(self, memory: FeaturePyramid) -> tuple[Queries, Proposals]:
+        proposals = self.proposals(memory)
+        chosen_BN = self.ranked(proposals, 0, self.num_queries)
+        queries = self.queries_of(proposals, chosen_BN)
+        content_BNC = self.contents(queries.content_BNC)
+        proposals = replace(proposals, chosen_BN=chosen_BN)
+        return replace(queries, content_BNC=content_BNC), proposals
+
+    def ranked(self, proposals: Proposals, first: int, count: int) -> Tensor:
+        """Tokens (B, N) of a part of each image's best proposals, best first.
+
+        Args:
+            proposals: of all tokens.
+            first: how many of the best to leave out.
+            count: how many to take after these; fewer come if the image has fewer tokens.
+        """
+        # A token without an anchor comes last, and only when there is nothing else.
+        scores_BS = self.scores(proposals.logits_BSK.detach())
+        scores_BS = scores_BS.masked_fill(~proposals.valid_BS, -float("inf"))
+        return scores_BS.topk(min(first + count, scores_BS.shape[1]))[1][:, first:]
+
+    def queries_of(self, proposals: Proposals, token_BN: Tensor) -> Queries:
+        """Queries around the boxes that the tokens propose; contents follow from the boxes."""
+        boxes_BS4 = proposals.boxes_BS4.detach()
+        reference_BN4 = boxes_BS4.gather(1, token_BN[..., None].expand(-1, -1, 4))
+        return self.around(reference_BN4)
+
+    def scores(self, logits_BSK: Tensor) -> Tensor:
+        """What proposals are ranked by (B, S), largest first."""
+        return logits_BSK[..., 0]
+
+    def contents(self, proposed_BNC: Tensor) -> Tensor:
+        """Contents of the primary queries, given those that follow from the proposed boxes."""
+        raise NotImplementedError
+
+
+class TwoStageQueries(ProposalQueries):
+    """References, positions and contents come from the best proposals (Deformable DETR, A.4.3).
+
+    Args:
+        proposals, num_queries, embed_dim: see :class:`ProposalQueries`.
         temperature: of the sine features of the proposed boxes.
     """
 
@@ -32,41 +85,20 @@ class TwoStageQueries(QueryInitializer):
         embed_dim: int = 256,
         temperature: float = 10000.0,
     ):
-        super().__init__()
-        if num_queries < 1:
-            raise ValueError(f"num_queries must be at least 1, got {num_queries}")
-        self.proposals = proposals
-        self.num_queries = num_queries
-        self.embed_dim = embed_dim
+        super().__init__(proposals=proposals, num_queries=num_queries, embed_dim=embed_dim)
         self.temperature = temperature
         self.projection = nn.Linear(2 * embed_dim, 2 * embed_dim)
         self.norm = nn.LayerNorm(2 * embed_dim)
         nn.init.xavier_uniform_(self.projection.weight)
 
-    def forward(self, memory: FeaturePyramid) -> tuple[Queries, Proposals]:
-        proposals = self.proposals(memory)
-        queries = self.ranked(proposals, 0, self.num_queries)
-        return replace(queries, content_BNC=self._contents(queries.content_BNC)), proposals
+    def around(self, reference_BN4: Tensor) -> Queries:
+        features = sine_features(reference_BN4, self.embed_dim // 2, self.temperature).flatten(-2)
+        features = self.norm(self.projection(features.to(self.projection.weight.dtype)))
+        pos, content = features.chunk(2, dim=-1)
+        return Queries(content, pos, reference_BN4)
 
-    def ranked(self, proposals: Proposals, first: int, count: int) -> Queries:
-        """Queries whose content and position follow from a part of each image's best proposals.
-
-        Args:
-            proposals: of all tokens.
-            first: how many of the best to leave out.
-            count: how many to take after these; fewer come if the image has fewer tokens.
-        """
-        # A token without an anchor comes last, and only when there is nothing else.
-        ranking_BS = (
-            proposals.logits_BSK[..., 0].detach().masked_fill(~proposals.valid_BS, -float("inf"))
-        )
-        top_BN = ranking_BS.topk(min(first + count, ranking_BS.shape[1]))[1][:, first:]
-        reference = proposals.boxes_BS4.detach().gather(1, top_BN[..., None].expand(-1, -1, 4))
-        pos, content = self._embed(reference)
-        return Queries(content, pos, reference)
-
-    def positions(self, reference_BN4: Tensor) -> Tensor:
-        return self._embed(reference_BN4)[0]
+    def contents(self, proposed_BNC: Tensor) -> Tensor:
+        return proposed_BNC
 
     def fresh(self) -> TwoStageQueries:
         return type(self)(
@@ -76,19 +108,9 @@ class TwoStageQueries(QueryInitializer):
             temperature=self.temperature,
         )
 
-    def _contents(self, proposed_BNC: Tensor) -> Tensor:
-        return proposed_BNC
-
-    def _embed(self, reference_BN4: Tensor) -> tuple[Tensor, Tensor]:
-        """Position and content embedding (B, N, C) of boxes."""
-        features = sine_features(reference_BN4, self.embed_dim // 2, self.temperature).flatten(-2)
-        features = self.norm(self.projection(features.to(self.projection.weight.dtype)))
-        pos, content = features.chunk(2, dim=-1)
-        return pos, content
-
 
 class MixedSelectionQueries(TwoStageQueries):
-    """Mixed query selection (DINO, section 3.5): positions from proposals, contents learned."""
+    """Mixed query selection as H-DETR has it: positions from proposals, contents learned."""
 
     def __init__(
         self,
@@ -106,6 +128,11 @@ class MixedSelectionQueries(TwoStageQueries):
         )
         self.content = nn.Embedding(num_queries, embed_dim)
 
-    def _contents(self, proposed_BNC: Tensor) -> Tensor:
-        images, num_queries, _ = proposed_BNC.shape
-        return self.content.weight[:num_queries].expand(images, -1, -1)
+    def contents(self, proposed_BNC: Tensor) -> Tensor:
+        return first_rows(self.content, proposed_BNC)
+
+
+def first_rows(embedding: nn.Embedding, like_BNC: Tensor) -> Tensor:
+    """The first N rows of an embedding, the same for all images: (B, N, C)."""
+    images, count, _ = like_BNC.shape
+    return embedding.weight[:count].expand(images, -1, -1)

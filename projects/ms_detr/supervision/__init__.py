@@ -1,11 +1,16 @@
 """What teaches the detector: a named set of supervisions, absent at inference."""
 
 from .branches import LayerwiseFeedForward
-from .proposals import PredictedProposalSupervision, ProposalSupervision
+from .proposals import (
+    ChosenProposalSupervision,
+    PredictedProposalSupervision,
+    ProposalSupervision,
+)
 from .supervision import Lesson, Supervision, TrainingOutputs, by_group, check_layers
 from .supervision_set import SupervisionSet
 
 __all__ = [
+    "ChosenProposalSupervision",
     "LayerwiseFeedForward",
     "Lesson",
     "PredictedProposalSupervision",

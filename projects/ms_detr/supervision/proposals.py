@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor
 
 from ..assigners import Assigner
@@ -42,11 +44,15 @@ class ProposalSupervision(Supervision):
                 "a ProposalSupervision needs two-stage queries, but these make no proposals; "
                 "use TwoStageQueries or delete the supervision from model.supervisions"
             )
+        return [self.lesson(proposals, targets)]
+
+    def lesson(self, proposals: Proposals, targets: Targets) -> Lesson:
+        """What the proposals are taught."""
         objects = targets.as_objectness()
         logits, blocks = proposals.logits_BSK, proposals.blocks
         matched = LayerPredictions(logits, self.matched_boxes(proposals), blocks)
         predictions = LayerPredictions(logits, proposals.boxes_BS4, blocks)
-        return [Lesson(predictions, objects, assign(self.assigner, matched, objects, 0))]
+        return Lesson(predictions, objects, assign(self.assigner, matched, objects, 0))
 
     @staticmethod
     def matched_boxes(proposals: Proposals) -> Tensor:
@@ -60,3 +66,19 @@ class PredictedProposalSupervision(ProposalSupervision):
     @staticmethod
     def matched_boxes(proposals: Proposals) -> Tensor:
         return proposals.boxes_BS4
+
+
+class ChosenProposalSupervision(ProposalSupervision):
+    """Teaches the proposals that became queries, with classes, like a decoder layer (DINO).
+
+    The proposals must have as many outputs as there are classes.
+    """
+
+    def lesson(self, proposals: Proposals, targets: Targets) -> Lesson:
+        chosen_BN1 = cast(Tensor, proposals.chosen_BN)[..., None]
+        logits, boxes = (
+            values.gather(1, chosen_BN1.expand(-1, -1, values.shape[-1]))
+            for values in (proposals.logits_BSK, proposals.boxes_BS4)
+        )
+        predictions = LayerPredictions(logits, boxes, proposals.blocks)
+        return Lesson(predictions, targets, assign(self.assigner, predictions, targets, 0))

@@ -8,6 +8,7 @@ are taught nothing, but seen by the others of their block, as in the published c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torchvision.ops import box_convert
 from ...arguments import require_number
 from ...query_groups import PRIMARY
 from ...registry import SOURCES
-from ...structures import Assignment, Queries, send
+from ...structures import Assignment, send
 from .source import ExtraQueries, QuerySource, SourceContext
 
 
@@ -45,7 +46,7 @@ class Denoising(QuerySource):
         self.labels = nn.Embedding(num_classes, embed_dim)
 
     def forward(self, context: SourceContext) -> ExtraQueries:
-        targets, initializer = context.targets, context.initializer
+        targets = context.targets
         most = max(targets.counts)
         blocks = self.num_blocks(most)
         shape = (len(targets.counts), blocks * self.COPIES * most)
@@ -58,11 +59,8 @@ class Denoising(QuerySource):
         # What fills up starts from the whole image.
         reference_BN4 = boxes_P4.new_tensor([0.5, 0.5, 1, 1]).repeat(*shape, 1)
         reference_BN4 = reference_BN4.index_put(cells, boxes_P4)
-        queries = Queries(
-            rows_PC.new_zeros(*shape, rows_PC.shape[1]).index_put(cells, rows_PC),
-            initializer.positions(reference_BN4),
-            reference_BN4,
-        )
+        content_BNC = rows_PC.new_zeros(*shape, rows_PC.shape[1]).index_put(cells, rows_PC)
+        queries = replace(context.initializer.around(reference_BN4), content_BNC=content_BNC)
         known = Assignment(
             image_P=image_P,
             query_P=slot_P,

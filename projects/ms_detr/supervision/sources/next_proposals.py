@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from ...queries import TwoStageQueries
+from ...queries import ProposalQueries, first_rows
 from ...registry import SOURCES
 from ...structures import Queries
 from .source import ExtraQueries, QuerySource, SourceContext
@@ -31,13 +31,14 @@ class NextProposals(QuerySource):
 
     def forward(self, context: SourceContext) -> ExtraQueries:
         initializer, proposals = context.initializer, context.proposals
-        if not isinstance(initializer, TwoStageQueries) or proposals is None:
+        if not isinstance(initializer, ProposalQueries) or proposals is None:
             raise ValueError(
                 f"{type(self).__name__} continues the ranking of two-stage queries, but "
                 f"model.queries is {type(initializer).__name__}; use OwnQueries with it"
             )
         first = context.primary.content_BNC.shape[1]
-        queries = initializer.ranked(proposals, first, self.num_queries)
+        tokens_BN = initializer.ranked(proposals, first, self.num_queries)
+        queries = initializer.queries_of(proposals, tokens_BN)
         return ExtraQueries(self._with_contents(queries))
 
     def _with_contents(self, queries: Queries) -> Queries:
@@ -46,7 +47,7 @@ class NextProposals(QuerySource):
 
 @SOURCES.register()
 class NextMixedProposals(NextProposals):
-    """The same with learned contents, beside :class:`ms_detr.queries.MixedSelectionQueries`.
+    """The same with learned contents, beside ``MixedSelectionQueries`` and ``DINOQueries``.
 
     Args:
         num_queries: queries per image, at least 1.
@@ -58,5 +59,4 @@ class NextMixedProposals(NextProposals):
         self.content = nn.Embedding(num_queries, embed_dim)
 
     def _with_contents(self, queries: Queries) -> Queries:
-        images, count, _ = queries.content_BNC.shape
-        return replace(queries, content_BNC=self.content.weight[:count].expand(images, -1, -1))
+        return replace(queries, content_BNC=first_rows(self.content, queries.content_BNC))

@@ -8,8 +8,8 @@ from torch import nn
 from ...arguments import require_kind
 from ...queries import QueryInitializer
 from ...registry import SOURCES
-from ...structures import Proposals, Queries
-from .source import ExtraQueries, QuerySource, SourceContext
+from ...structures import Proposals
+from .source import ExtraQueries, QuerySource, SourceContext, in_one_row
 
 
 @SOURCES.register()
@@ -38,25 +38,27 @@ class OwnQueries(QuerySource):
 
     def forward(self, context: SourceContext) -> ExtraQueries:
         made = [initializer(context.memory) for initializer in self.initializers]
-        queries = [q for q, _ in made]
-        proposals = [p for _, p in made if p is not None]
+        proposals = [found for _, found in made if found is not None]
         return ExtraQueries(
-            queries=Queries(
-                content_BNC=torch.cat([q.content_BNC for q in queries], 1),
-                pos_BNC=torch.cat([q.pos_BNC for q in queries], 1),
-                reference_BNr=torch.cat([q.reference_BNr for q in queries], 1),
-            ),
-            blocks=len(queries),
+            in_one_row([queries for queries, _ in made]),
+            blocks=len(made),
             proposals=_in_one_row(proposals) if proposals else None,
         )
 
 
 def _in_one_row(proposals: list[Proposals]) -> Proposals:
     """The proposals of all blocks, block after block."""
+    tokens = proposals[0].logits_BSK.shape[1]
+    chosen = [
+        found.chosen_BN + block * tokens
+        for block, found in enumerate(proposals)
+        if found.chosen_BN is not None
+    ]
     return Proposals(
-        logits_BSK=torch.cat([p.logits_BSK for p in proposals], 1),
-        boxes_BS4=torch.cat([p.boxes_BS4 for p in proposals], 1),
-        anchors_BS4=torch.cat([p.anchors_BS4 for p in proposals], 1),
-        valid_BS=torch.cat([p.valid_BS for p in proposals], 1),
+        logits_BSK=torch.cat([found.logits_BSK for found in proposals], 1),
+        boxes_BS4=torch.cat([found.boxes_BS4 for found in proposals], 1),
+        anchors_BS4=torch.cat([found.anchors_BS4 for found in proposals], 1),
+        valid_BS=torch.cat([found.valid_BS for found in proposals], 1),
         blocks=len(proposals),
+        chosen_BN=torch.cat(chosen, 1),
     )

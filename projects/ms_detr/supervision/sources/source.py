@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -70,22 +70,45 @@ class QuerySource(nn.Module):
 
 
 def joined(primary: Queries, extra: Mapping[str, ExtraQueries]) -> Queries:
-    """The primary queries, then those of every source, in one row."""
+    """The primary queries, then those of every source, in one row.
+
+    Raises:
+        ValueError: some start from boxes and others from points, or some have positions and others
+            leave them to the decoder.
+    """
     if not extra:
         return primary
-    parts = [primary, *(more.queries for more in extra.values())]
     groups = [QueryGroup(PRIMARY, primary.content_BNC.shape[1])]
     for name, more in extra.items():
-        groups.append(QueryGroup(name, more.queries.content_BNC.shape[1], more.blocks, more.sees))
-        if more.queries.reference_BNr.shape[-1] != primary.reference_BNr.shape[-1]:
-            raise ValueError(
-                f"the queries of model.supervisions.{name}.source start from references of "
-                f"{more.queries.reference_BNr.shape[-1]} numbers, the detector's from "
-                f"{primary.reference_BNr.shape[-1]}; both must be boxes (4) or points (2)"
-            )
+        _check_alike(name, more.queries, primary)
+        size = more.queries.content_BNC.shape[1]
+        groups.append(QueryGroup(name, size, more.blocks, more.sees))
+    parts = [primary, *(more.queries for more in extra.values())]
+    return replace(in_one_row(parts), groups=tuple(groups))
+
+
+def in_one_row(parts: Sequence[Queries]) -> Queries:
+    """Queries of the same kind, one after the other."""
+    positions = [part.pos_BNC for part in parts if part.pos_BNC is not None]
     return Queries(
         content_BNC=torch.cat([part.content_BNC for part in parts], 1),
-        pos_BNC=torch.cat([part.pos_BNC for part in parts], 1),
+        pos_BNC=torch.cat(positions, 1) if positions else None,
         reference_BNr=torch.cat([part.reference_BNr for part in parts], 1),
-        groups=tuple(groups),
     )
+
+
+def _check_alike(name: str, queries: Queries, primary: Queries) -> None:
+    ours, theirs = queries.reference_BNr.shape[-1], primary.reference_BNr.shape[-1]
+    if ours != theirs:
+        raise ValueError(
+            f"the queries of model.supervisions.{name}.source start from references of {ours} "
+            f"numbers, the detector's from {theirs}; both must be boxes (4) or points (2)"
+        )
+    if (queries.pos_BNC is None) != (primary.pos_BNC is None):
+        has, lacks = "the detector's", f"those of model.supervisions.{name}.source"
+        if primary.pos_BNC is None:
+            has, lacks = lacks, has
+        raise ValueError(
+            f"{has} queries bring position embeddings, {lacks} leave them to the decoder; use the "
+            f"same class of queries for both"
+        )

@@ -74,6 +74,16 @@ class ChosenProposalSupervision(ProposalSupervision):
     The proposals must have as many outputs as there are classes.
     """
 
+    def prepare(self, outputs: TrainingOutputs, targets: Targets) -> list[Lesson]:
+        found = outputs.proposals.logits_BSK.shape[-1] if outputs.proposals else None
+        if found not in (None, outputs.heads.num_classes):
+            raise ValueError(
+                f"a ChosenProposalSupervision teaches proposals their classes, but these have "
+                f"{found} outputs for {outputs.heads.num_classes} classes; set "
+                f"model.queries.proposals.num_outputs to model.heads.num_classes"
+            )
+        return super().prepare(outputs, targets)
+
     def lesson(self, proposals: Proposals, targets: Targets) -> Lesson:
         chosen_BN1 = cast(Tensor, proposals.chosen_BN)[..., None]
         logits, boxes = (

@@ -171,12 +171,13 @@ class Queries:
 
     Attributes:
         content_BNC: content embeddings.
-        pos_BNC: position embeddings, added to queries (and keys) in every attention.
+        pos_BNC: position embeddings, added to queries (and keys) in every attention; None: the
+            decoder makes them from the references.
         reference_BNr: initial reference boxes (r = 4) or points (r = 2).
     """
 
     content_BNC: Tensor
-    pos_BNC: Tensor
+    pos_BNC: Tensor | None
     reference_BNr: Tensor
 
 

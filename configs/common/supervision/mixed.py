@@ -19,7 +19,12 @@ part is null, or a lazy call written out: docs/assigners.md has lines to copy.
 from detectron2.config import LazyCall as L
 
 from ms_detr.assigners import ReleasedTopKAssigner
-from ms_detr.decoder import CrossSelfLayer, SelfCrossLayer
+from ms_detr.decoder import (
+    ConditionalCrossSelfLayer,
+    ConditionalSelfCrossLayer,
+    CrossSelfLayer,
+    SelfCrossLayer,
+)
 from ms_detr.heads import BoxHeads, ClassHeads
 from ms_detr.losses import FocalLoss, GIoULoss, L1Loss, LossTerms
 from ms_detr.supervision import LayerwiseFeedForward, Supervision
@@ -59,33 +64,44 @@ own_box_heads = L(BoxHeads)(
     initial_size_logit="${....heads.initial_size_logit}",
 )
 
+# The same attentions in the order of MS-DETR.
+cross_first = {
+    SelfCrossLayer: CrossSelfLayer,
+    ConditionalSelfCrossLayer: ConditionalCrossSelfLayer,
+}
+
 
 def mix_a(model) -> None:
-    """Make a Deformable-DETR config MS-DETR (a), in place."""
-    _mix(model, SelfCrossLayer, "output")
+    """Make the config of a baseline MS-DETR (a), in place."""
+    _mix(model, "output")
     model.supervisions.mixed.class_heads = own_class_heads
 
 
 def mix_b(model) -> None:
-    """Make a Deformable-DETR config MS-DETR (b), in place."""
-    _mix(model, CrossSelfLayer, "output")
+    """Make the config of a baseline MS-DETR (b), in place."""
+    _cross_first(model)
+    _mix(model, "output")
     model.supervisions.mixed.class_heads = own_class_heads
 
 
 def mix_c(model) -> None:
-    """Make a Deformable-DETR config MS-DETR (c), in place: the one with published results."""
-    _mix(model, CrossSelfLayer, "internal")
+    """Make the config of a baseline MS-DETR (c), in place: the one with published results."""
+    _cross_first(model)
+    _mix(model, "internal")
     model.supervisions.mixed.branch = feed_forward
 
 
 def mix_d(model) -> None:
-    """Make a Deformable-DETR config MS-DETR (d), in place."""
-    _mix(model, SelfCrossLayer, "internal")
+    """Make the config of a baseline MS-DETR (d), in place."""
+    _mix(model, "internal")
     model.supervisions.mixed.branch = feed_forward
 
 
-def _mix(model, layer, tap) -> None:
-    model.decoder.layer._target_ = layer
+def _cross_first(model) -> None:
+    model.decoder.layer._target_ = cross_first[model.decoder.layer._target_]
+
+
+def _mix(model, tap) -> None:
     # One-to-one supervision weighs its class term 1 in every training script of the authors.
     model.supervisions.one_to_one.terms["class"].weight = 1.0
     model.supervisions.mixed = mixed

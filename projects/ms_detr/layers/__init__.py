@@ -1,16 +1,21 @@
 """Building blocks shared by encoder and decoder."""
 
+from .conditional_attention import ConditionalCrossAttention, ConditionalSelfAttention
 from .deformable_attention import MultiScaleDeformableAttention
 from .feed_forward import FeedForward
 from .initialization import reset_transformer_parameters
 from .mlp import MLP
-from .position import SinePosition, sine_features
+from .position import CornerSinePosition, SinePosition, reference_features, sine_features
 
 __all__ = [
     "MLP",
+    "ConditionalCrossAttention",
+    "ConditionalSelfAttention",
+    "CornerSinePosition",
     "FeedForward",
     "MultiScaleDeformableAttention",
     "SinePosition",
+    "reference_features",
     "reset_transformer_parameters",
     "sine_features",
 ]

@@ -64,44 +64,41 @@ own_box_heads = L(BoxHeads)(
     initial_size_logit="${....heads.initial_size_logit}",
 )
 
-# The same attentions in the order of MS-DETR.
-cross_first = {
-    SelfCrossLayer: CrossSelfLayer,
-    ConditionalSelfCrossLayer: ConditionalCrossSelfLayer,
-}
+# The same attentions in both orders: self, cross and cross, self.
+orders = [
+    (SelfCrossLayer, CrossSelfLayer),
+    (ConditionalSelfCrossLayer, ConditionalCrossSelfLayer),
+]
+SELF_CROSS, CROSS_SELF = 0, 1
 
 
 def mix_a(model) -> None:
     """Make the config of a baseline MS-DETR (a), in place."""
-    _mix(model, "output")
+    _mix(model, SELF_CROSS, "output")
     model.supervisions.mixed.class_heads = own_class_heads
 
 
 def mix_b(model) -> None:
     """Make the config of a baseline MS-DETR (b), in place."""
-    _cross_first(model)
-    _mix(model, "output")
+    _mix(model, CROSS_SELF, "output")
     model.supervisions.mixed.class_heads = own_class_heads
 
 
 def mix_c(model) -> None:
     """Make the config of a baseline MS-DETR (c), in place: the one with published results."""
-    _cross_first(model)
-    _mix(model, "internal")
+    _mix(model, CROSS_SELF, "internal")
     model.supervisions.mixed.branch = feed_forward
 
 
 def mix_d(model) -> None:
     """Make the config of a baseline MS-DETR (d), in place."""
-    _mix(model, "internal")
+    _mix(model, SELF_CROSS, "internal")
     model.supervisions.mixed.branch = feed_forward
 
 
-def _cross_first(model) -> None:
-    model.decoder.layer._target_ = cross_first[model.decoder.layer._target_]
-
-
-def _mix(model, tap) -> None:
+def _mix(model, order, tap) -> None:
+    layer = model.decoder.layer
+    layer._target_ = next(pair for pair in orders if layer._target_ in pair)[order]
     # One-to-one supervision weighs its class term 1 in every training script of the authors.
     model.supervisions.one_to_one.terms["class"].weight = 1.0
     model.supervisions.mixed = mixed

@@ -6,7 +6,6 @@ import copy
 
 from torch import nn
 
-from ..arguments import require_kind
 from ..heads import PredictionHeads
 from ..layers import reset_transformer_parameters
 from ..structures import DecoderStates, FeaturePyramid, Queries
@@ -42,12 +41,11 @@ class Decoder(nn.Module):
         if num_layers < 1:
             raise ValueError(f"a decoder needs at least 1 layer, got num_layers={num_layers}")
         position = GivenPosition() if position is None else position
-        require_kind(
-            "model.decoder.position",
-            position,
-            layer.position_kind,
-            f"that is what {type(layer).__name__} takes",
-        )
+        if not isinstance(position, layer.position_kind):
+            raise ValueError(
+                f"{type(layer).__name__} takes a {layer.position_kind.__name__}, but "
+                f"model.decoder.position is a {type(position).__name__}; change either"
+            )
         self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(num_layers))
         self.refinement = refinement
         self.position = position

@@ -5,7 +5,7 @@ from ..common.data.coco import dataloader
 from ..common.optim_detr import AdamW as optimizer
 from ..common.schedule import lr_multiplier_12ep as lr_multiplier
 from ..common.train import train
-from ..models.ms_dab_deformable_detr_r50 import model
+from ..models.ms_detr_dab_deformable_r50 import model
 
 train.init_checkpoint = resnet50_weights
-train.output_dir = "output/ms_dab_deformable_detr_r50_300q_12ep"
+train.output_dir = "output/ms_detr_dab_deformable_r50_300q_12ep"

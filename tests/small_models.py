@@ -22,14 +22,21 @@ def shrink(model, num_classes: int = 5):
     """A copy of a model's config with the same classes and few channels, layers and queries."""
     model = copy.deepcopy(model)
     model.backbone = small_resnet([16, 32, 64, 128], num_blocks=1)
-    model.neck.in_channels = {"res3": 32, "res4": 64, "res5": 128}
-    model.neck.update(embed_dim=32, num_groups=8)
-    model.encoder.update(num_layers=2, feedforward_dim=48, num_heads=4, num_points=2)
+    widths = {"res3": 32, "res4": 64, "res5": 128}
+    coarsest = list(widths)[-len(model.neck.in_channels) :]
+    model.neck.in_channels = {name: widths[name] for name in coarsest}
+    change(model.neck, embed_dim=32, num_groups=8)
+    change(model.encoder, num_layers=2, feedforward_dim=48, num_heads=4, num_points=2)
     model.decoder.num_layers = 2
-    model.decoder.layer.update(num_heads=4, num_points=2)
+    change(model.decoder.layer, num_heads=4, num_points=2)
     model.queries.num_queries = 12
     model.heads.num_classes = num_classes
     return model
+
+
+def change(node, **values) -> None:
+    """Sets those of the values that a part of the model has."""
+    node.update({key: value for key, value in values.items() if key in node})
 
 
 def build(name: str, *, seed: int = 0, dropout: float = 0.0, **options) -> torch.nn.Module:

@@ -8,7 +8,7 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 
 from .decoder import Decoder
-from .encoder import ChannelMapper, DeformableEncoder
+from .encoder import ChannelMapper, DeformableEncoder, DenseEncoder, SingleLevelNeck
 from .heads import Postprocess, PredictionHeads
 from .queries import QueryInitializer
 from .registry import META_ARCH_REGISTRY
@@ -26,7 +26,7 @@ from .supervision.sources import SourceContext, joined
 
 @META_ARCH_REGISTRY.register()
 class MSDETR(nn.Module):
-    """A Deformable-DETR detector, taught by a named set of supervisions.
+    """A DETR detector, taught by a named set of supervisions.
 
     backbone -> neck -> encoder -> queries -> decoder -> heads is all there is at inference.
     MS-DETR, its baseline and the methods it is compared with differ in ``supervisions`` and in the
@@ -51,8 +51,8 @@ class MSDETR(nn.Module):
         self,
         *,
         backbone: Backbone,
-        neck: ChannelMapper,
-        encoder: DeformableEncoder,
+        neck: ChannelMapper | SingleLevelNeck,
+        encoder: DeformableEncoder | DenseEncoder,
         queries: QueryInitializer,
         decoder: Decoder,
         heads: PredictionHeads,

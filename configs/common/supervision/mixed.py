@@ -19,7 +19,12 @@ part is null, or a lazy call written out: docs/assigners.md has lines to copy.
 from detectron2.config import LazyCall as L
 
 from ms_detr.assigners import ReleasedTopKAssigner
-from ms_detr.decoder import CrossSelfLayer, SelfCrossLayer
+from ms_detr.decoder import (
+    ConditionalCrossSelfLayer,
+    ConditionalSelfCrossLayer,
+    CrossSelfLayer,
+    SelfCrossLayer,
+)
 from ms_detr.heads import BoxHeads, ClassHeads
 from ms_detr.losses import FocalLoss, GIoULoss, L1Loss, LossTerms
 from ms_detr.supervision import LayerwiseFeedForward, Supervision
@@ -59,33 +64,41 @@ own_box_heads = L(BoxHeads)(
     initial_size_logit="${....heads.initial_size_logit}",
 )
 
+# The same attentions in both orders: self, cross and cross, self.
+orders = [
+    (SelfCrossLayer, CrossSelfLayer),
+    (ConditionalSelfCrossLayer, ConditionalCrossSelfLayer),
+]
+SELF_CROSS, CROSS_SELF = 0, 1
+
 
 def mix_a(model) -> None:
-    """Make a Deformable-DETR config MS-DETR (a), in place."""
-    _mix(model, SelfCrossLayer, "output")
+    """Make the config of a baseline MS-DETR (a), in place."""
+    _mix(model, SELF_CROSS, "output")
     model.supervisions.mixed.class_heads = own_class_heads
 
 
 def mix_b(model) -> None:
-    """Make a Deformable-DETR config MS-DETR (b), in place."""
-    _mix(model, CrossSelfLayer, "output")
+    """Make the config of a baseline MS-DETR (b), in place."""
+    _mix(model, CROSS_SELF, "output")
     model.supervisions.mixed.class_heads = own_class_heads
 
 
 def mix_c(model) -> None:
-    """Make a Deformable-DETR config MS-DETR (c), in place: the one with published results."""
-    _mix(model, CrossSelfLayer, "internal")
+    """Make the config of a baseline MS-DETR (c), in place: the one with published results."""
+    _mix(model, CROSS_SELF, "internal")
     model.supervisions.mixed.branch = feed_forward
 
 
 def mix_d(model) -> None:
-    """Make a Deformable-DETR config MS-DETR (d), in place."""
-    _mix(model, SelfCrossLayer, "internal")
+    """Make the config of a baseline MS-DETR (d), in place."""
+    _mix(model, SELF_CROSS, "internal")
     model.supervisions.mixed.branch = feed_forward
 
 
-def _mix(model, layer, tap) -> None:
-    model.decoder.layer._target_ = layer
+def _mix(model, order, tap) -> None:
+    layer = model.decoder.layer
+    layer._target_ = next(pair for pair in orders if layer._target_ in pair)[order]
     # One-to-one supervision weighs its class term 1 in every training script of the authors.
     model.supervisions.one_to_one.terms["class"].weight = 1.0
     model.supervisions.mixed = mixed

@@ -1,6 +1,6 @@
 """Decoder layers: the order of the two attentions is the class.
 
-Both layers hand out the state between their attentions as well; MS-DETR (Figure 4) puts its
+Every layer hands out the state between its attentions as well; MS-DETR (Figure 4) puts its
 one-to-many supervision there: in :class:`CrossSelfLayer` this is implementation (c), in
 :class:`SelfCrossLayer` implementation (d).  Read at the output they are (b) and (a).
 """
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..layers import FeedForward, MultiScaleDeformableAttention, QuerySelfAttention
 from ..query_groups import QueryGroup
 from ..structures import FeaturePyramid
+from .position import QueryPosition
 
 Groups = Sequence[QueryGroup]
 
@@ -28,6 +29,61 @@ class LayerStates(NamedTuple):
 
 class DecoderLayer(nn.Module):
     """The parts of a layer: cross-attention to the memory, self-attention, feed-forward; post-norm.
+
+    A subclass says which attentions, another one in which order.
+
+    Args:
+        cross_attention, self_attention: the attentions.
+        embed_dim: channels.
+        feedforward_dim: hidden channels of the feed-forward.
+        dropout: probability, outside of the attentions.
+        activation: of the feed-forward, see :class:`ms_detr.layers.FeedForward`.
+    """
+
+    # What makes the positions that the layer takes.
+    position_kind: type[nn.Module] = QueryPosition
+
+    def __init__(
+        self,
+        cross_attention: nn.Module,
+        self_attention: nn.Module,
+        *,
+        embed_dim: int,
+        feedforward_dim: int,
+        dropout: float,
+        activation: nn.Module | None = None,
+    ):
+        super().__init__()
+        self.cross_attention = cross_attention
+        self.cross_dropout = nn.Dropout(dropout)
+        self.cross_norm = nn.LayerNorm(embed_dim)
+        self.self_attention = self_attention
+        self.self_dropout = nn.Dropout(dropout)
+        self.self_norm = nn.LayerNorm(embed_dim)
+        self.feed_forward = FeedForward(embed_dim, feedforward_dim, dropout, activation)
+
+    def forward(
+        self,
+        query_BNC: Tensor,
+        pos_BNC: Tensor,
+        reference_BNr: Tensor,
+        memory: FeaturePyramid,
+        groups: Groups = (),
+    ) -> LayerStates:
+        """Run the layer.
+
+        Args:
+            query_BNC: query states.
+            pos_BNC: what the layer's kind of position makes.
+            reference_BNr: boxes or points to attend around.
+            memory: the encoder's output.
+            groups: whom the queries belong to; none: all are one group.
+        """
+        raise NotImplementedError
+
+
+class DeformableLayer(DecoderLayer):
+    """Deformable cross-attention and plain self-attention.
 
     Args:
         embed_dim: channels.
@@ -46,16 +102,13 @@ class DecoderLayer(nn.Module):
         num_levels: int = 4,
         num_points: int = 4,
     ):
-        super().__init__()
-        self.cross_attention = MultiScaleDeformableAttention(
-            embed_dim, num_heads, num_levels, num_points
+        super().__init__(
+            MultiScaleDeformableAttention(embed_dim, num_heads, num_levels, num_points),
+            QuerySelfAttention(embed_dim, num_heads, dropout),
+            embed_dim=embed_dim,
+            feedforward_dim=feedforward_dim,
+            dropout=dropout,
         )
-        self.cross_dropout = nn.Dropout(dropout)
-        self.cross_norm = nn.LayerNorm(embed_dim)
-        self.self_attention = QuerySelfAttention(embed_dim, num_heads, dropout)
-        self.self_dropout = nn.Dropout(dropout)
-        self.self_norm = nn.LayerNorm(embed_dim)
-        self.feed_forward = FeedForward(embed_dim, feedforward_dim, dropout)
 
     def attend_memory(
         self, query: Tensor, pos: Tensor, reference: Tensor, memory: FeaturePyramid
@@ -69,28 +122,9 @@ class DecoderLayer(nn.Module):
         attended = self.self_attention(query, pos, groups)
         return self.self_norm(query + self.self_dropout(attended))
 
-    def forward(
-        self,
-        query_BNC: Tensor,
-        pos_BNC: Tensor,
-        reference_BNr: Tensor,
-        memory: FeaturePyramid,
-        groups: Groups = (),
-    ) -> LayerStates:
-        """Run the layer.
 
-        Args:
-            query_BNC: query states.
-            pos_BNC: position embeddings of the queries.
-            reference_BNr: boxes or points to attend around.
-            memory: the encoder's output.
-            groups: whom the queries belong to; none: all are one group.
-        """
-        raise NotImplementedError
-
-
-class SelfCrossLayer(DecoderLayer):
-    """Self-attention, cross-attention, feed-forward: the layer of Deformable DETR."""
+class SelfCrossOrder(DecoderLayer):
+    """Self-attention, cross-attention, feed-forward."""
 
     def forward(
         self,
@@ -105,8 +139,8 @@ class SelfCrossLayer(DecoderLayer):
         return LayerStates(self.feed_forward(attended), internal)
 
 
-class CrossSelfLayer(DecoderLayer):
-    """Cross-attention, self-attention, feed-forward: the layer of MS-DETR (supplement, eqs. 1-2).
+class CrossSelfOrder(DecoderLayer):
+    """Cross-attention, self-attention, feed-forward.
 
     Cross-attention makes candidates; self-attention then lets one of them win.
     """
@@ -122,3 +156,11 @@ class CrossSelfLayer(DecoderLayer):
         internal = self.attend_memory(query_BNC, pos_BNC, reference_BNr, memory)
         attended = self.attend_queries(internal, pos_BNC, groups)
         return LayerStates(self.feed_forward(attended), internal)
+
+
+class SelfCrossLayer(SelfCrossOrder, DeformableLayer):
+    """The layer of Deformable DETR."""
+
+
+class CrossSelfLayer(CrossSelfOrder, DeformableLayer):
+    """The layer of MS-DETR (supplement, equations 1 and 2)."""

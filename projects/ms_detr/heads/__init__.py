@@ -1,6 +1,7 @@
 """From query states to predictions, and from predictions to detections."""
 
 from .boxes import apply_delta, inverse_sigmoid
+from .normalized import NormalizedPredictionHeads
 from .postprocess import ClippedDetections, NMSDetections, Postprocess, TopKDetections
 from .prediction import BoxHeads, ClassHeads, PredictionHeads, SharedPredictionHeads
 
@@ -9,6 +10,7 @@ __all__ = [
     "ClassHeads",
     "ClippedDetections",
     "NMSDetections",
+    "NormalizedPredictionHeads",
     "Postprocess",
     "PredictionHeads",
     "SharedPredictionHeads",

@@ -1,19 +1,24 @@
 """Building blocks shared by encoder and decoder."""
 
+from .conditional_attention import ConditionalCrossAttention, ConditionalSelfAttention
 from .deformable_attention import MultiScaleDeformableAttention
 from .feed_forward import FeedForward
 from .initialization import reset_transformer_parameters
 from .mlp import MLP
-from .position import SinePosition, sine_features
+from .position import CornerSinePosition, SinePosition, reference_features, sine_features
 from .self_attention import QuerySelfAttention, grouped_attention
 
 __all__ = [
     "MLP",
+    "ConditionalCrossAttention",
+    "ConditionalSelfAttention",
+    "CornerSinePosition",
     "FeedForward",
     "MultiScaleDeformableAttention",
     "QuerySelfAttention",
     "SinePosition",
     "grouped_attention",
+    "reference_features",
     "reset_transformer_parameters",
     "sine_features",
 ]

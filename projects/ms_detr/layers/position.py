@@ -22,16 +22,34 @@ def sine_features(x: Tensor, num_features: int, temperature: float) -> Tensor:
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(-2)
 
 
+def reference_features(reference_BNr: Tensor, num_features: int, temperature: float) -> Tensor:
+    """Sine features of reference points or boxes, comparable with :class:`SinePosition`.
+
+    Args:
+        reference_BNr: points (x, y) or boxes (cx, cy, w, h).
+        num_features: even number of channels per coordinate.
+        temperature: see :func:`sine_features`.
+
+    Returns:
+        (B, N, r * num_features): first y, then x, as in the embedding of cells, then w and h.
+    """
+    x, y, size = reference_BNr[..., :1], reference_BNr[..., 1:2], reference_BNr[..., 2:]
+    return sine_features(torch.cat([y, x, size], -1), num_features, temperature).flatten(-2)
+
+
 class SinePosition(nn.Module):
     """Position embedding of the cells of one feature map: half of the channels for y, half for x.
 
     Coordinates are fractions of the unpadded image, so an embedding does not depend on how much
-    padding a batch needs.
+    padding a batch needs.  A cell lies where its centre is (Deformable DETR).
 
     Args:
         embed_dim: channels, divisible by 4.
         temperature: see :func:`sine_features`.
     """
+
+    # Distance of a cell's place from its lower right corner, in cells.
+    from_corner = 0.5
 
     def __init__(self, embed_dim: int, temperature: float = 10000.0):
         super().__init__()
@@ -61,7 +79,13 @@ class SinePosition(nn.Module):
     def _axis(self, valid_B1: Tensor, length: int, dtype: torch.dtype) -> Tensor:
         cells = torch.arange(1, length + 1, device=valid_B1.device)
         # Cells on padding repeat the last coordinate: finite, and never attended to.
-        position = torch.minimum(cells, valid_B1).to(dtype) - 0.5
+        position = torch.minimum(cells, valid_B1).to(dtype) - self.from_corner
         return sine_features(
             position / (valid_B1.to(dtype) + 1e-6), self.num_features, self.temperature
         )
+
+
+class CornerSinePosition(SinePosition):
+    """The same with a cell at its lower right corner, as DETR and its one-level descendants."""
+
+    from_corner = 0.0

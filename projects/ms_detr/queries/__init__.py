@@ -1,5 +1,6 @@
 """What the decoder starts from: learned, or chosen among the encoder's proposals."""
 
+from .anchors import AnchorQueries, ConditionalQueries, ContentAnchorQueries
 from .dino import DINOQueries
 from .initializer import QueryInitializer
 from .learned import LearnedQueries
@@ -7,6 +8,9 @@ from .proposals import EncoderProposals
 from .two_stage import MixedSelectionQueries, ProposalQueries, TwoStageQueries, first_rows
 
 __all__ = [
+    "AnchorQueries",
+    "ConditionalQueries",
+    "ContentAnchorQueries",
     "DINOQueries",
     "EncoderProposals",
     "LearnedQueries",

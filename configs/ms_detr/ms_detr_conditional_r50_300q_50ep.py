@@ -1,0 +1,12 @@
+"""MS-DETR (c) on Conditional DETR, R50, 300 queries, 50 epochs on COCO; not published."""
+
+from ..common.backbones.resnet import resnet50_weights
+from ..common.data.coco import dataloader
+from ..common.optim_detr import AdamW as optimizer
+from ..common.schedule import lr_multiplier_50ep as lr_multiplier
+from ..common.train import train
+from ..models.ms_detr_conditional_r50 import model
+
+train.max_iter = 50 * 7393
+train.init_checkpoint = resnet50_weights
+train.output_dir = "output/ms_detr_conditional_r50_300q_50ep"

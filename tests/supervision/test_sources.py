@@ -151,11 +151,14 @@ def test_noise_of_dino_parts_positives_and_negatives():
 
 
 @pytest.mark.parametrize("kind", [NoisedBoxes, ContrastiveNoisedBoxes])
-def test_noisy_boxes_stay_in_the_image(kind):
-    corner = torch.tensor([[0.05, 0.95, 0.1, 0.1], [0.5, 0.5, 1.0, 1.0]]).repeat(500, 1)
-    source = kind(num_classes=2, box_noise=1.0)
-    noisy = source.noisy_boxes(corner, torch.arange(1000) % 4 > 1)
-    assert ((noisy >= 0) & (noisy <= 1)).all()
+def test_noisy_references_stay_in_the_image_and_have_a_size(kind):
+    """Also those of negatives whose corners have passed each other."""
+    source = kind(num_classes=5, embed_dim=32, box_noise=1.0)
+    torch.manual_seed(0)
+    found = source(context(batch=[item(64, 80, 6, seed=seed) for seed in range(3)]))
+    reference = found.queries.reference_BNr
+    assert reference.shape[1] >= 30
+    assert ((reference > 0.0009) & (reference < 0.9991)).all()
 
 
 def test_contrastive_denoising_teaches_the_first_copy_only():

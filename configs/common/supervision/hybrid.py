@@ -4,31 +4,33 @@
 The weight of the branch (lambda in the paper) is ``model.supervisions.hybrid.weight``.
 """
 
+from copy import deepcopy
+
 from detectron2.config import LazyCall as L
 
 from ms_detr.assigners import RepeatingAssigner
-from ms_detr.queries import LearnedQueries, MixedSelectionQueries
-from ms_detr.supervision import Supervision
+from ms_detr.queries import DINOQueries, MixedSelectionQueries, ProposalQueries
 from ms_detr.supervision.sources import NextMixedProposals, NextProposals, OwnQueries
-
-from .one_to_one import detection_terms, hungarian
 
 
 def add_hybrid(model, num_queries: int = 1500, repeats: int = 6) -> None:
-    """Add ``num_queries`` queries that answer every object ``repeats`` times, in place."""
-    model.supervisions.hybrid = L(Supervision)(
-        source=_source(model.queries._target_, num_queries),
-        tap="output",
-        assigner=L(RepeatingAssigner)(assigner=hungarian(), repeats=repeats),
-        terms=detection_terms(),
-        weight=1.0,
-    )
+    """Add ``num_queries`` queries that answer every object ``repeats`` times, in place.
+
+    Apart from that they are taught what the primary queries are taught one-to-one.
+    """
+    one_to_one = model.supervisions.one_to_one
+    hybrid = deepcopy(one_to_one)
+    hybrid.source = _source(model.queries, num_queries)
+    hybrid.assigner = L(RepeatingAssigner)(assigner=one_to_one.assigner, repeats=repeats)
+    hybrid.weight = 1.0
+    model.supervisions.hybrid = hybrid
 
 
-def _source(initializer, num_queries: int):
-    width = "${.....neck.embed_dim}"
-    if initializer is LearnedQueries:
-        return L(OwnQueries)(queries=L(LearnedQueries)(num_queries=num_queries, embed_dim=width))
-    if issubclass(initializer, MixedSelectionQueries):
+def _source(queries, num_queries: int):
+    if issubclass(queries._target_, (MixedSelectionQueries, DINOQueries)):
         return L(NextMixedProposals)(num_queries=num_queries, embed_dim="${....neck.embed_dim}")
-    return L(NextProposals)(num_queries=num_queries)
+    if issubclass(queries._target_, ProposalQueries):
+        return L(NextProposals)(num_queries=num_queries)
+    own = L(OwnQueries)(queries=deepcopy(queries), blocks=1)
+    own.queries.update(num_queries=num_queries, embed_dim="${.....neck.embed_dim}")
+    return own

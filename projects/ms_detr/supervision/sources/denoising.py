@@ -20,6 +20,9 @@ from ...registry import SOURCES
 from ...structures import Assignment, send
 from .source import ExtraQueries, QuerySource, SourceContext
 
+# No reference is nearer to 0 and 1, as in the published code: decoders divide by their sizes.
+_MARGIN = 1e-3
+
 
 class Denoising(QuerySource):
     """What both kinds have in common: labels with noise become contents, boxes references.
@@ -56,8 +59,9 @@ class Denoising(QuerySource):
         cells = (image_P, slot_P)
         rows_PC = self.labels(self._noisy_labels(targets.labels_G[object_P]))
         boxes_P4 = self.noisy_boxes(targets.boxes_G4[object_P], extra_P)
+        boxes_P4 = boxes_P4.clamp(_MARGIN, 1 - _MARGIN)
         # What fills up starts from the whole image.
-        reference_BN4 = boxes_P4.new_tensor([0.5, 0.5, 1, 1]).repeat(*shape, 1)
+        reference_BN4 = boxes_P4.new_tensor([0.5, 0.5, 1 - _MARGIN, 1 - _MARGIN]).repeat(*shape, 1)
         reference_BN4 = reference_BN4.index_put(cells, boxes_P4)
         content_BNC = rows_PC.new_zeros(*shape, rows_PC.shape[1]).index_put(cells, rows_PC)
         queries = replace(context.initializer.around(reference_BN4), content_BNC=content_BNC)
@@ -189,8 +193,8 @@ class ContrastiveNoisedBoxes(Denoising):
         amount_P4 = torch.rand_like(boxes_P4) + extra_P[:, None]
         sign_P4 = torch.randint_like(boxes_P4, 2) * 2 - 1
         moved_P4 = corners_P4 + sign_P4 * amount_P4 * reach_P4 * self.box_noise
-        # Corners of a negative may pass each other: the box is then empty.
-        return box_convert(moved_P4.clamp(0, 1), "xyxy", "cxcywh").clamp(min=0)
+        # Corners of a negative may pass each other; its size then becomes the smallest one.
+        return box_convert(moved_P4.clamp(0, 1), "xyxy", "cxcywh")
 
 
 @SOURCES.register()

@@ -143,7 +143,7 @@ def _row(cells: dict[str, str], addresses: dict[str, str]) -> Row:
         row,
         ap=cells["AP"],
         source=cells["source"],
-        differs=tuple(label.strip() for label in cells["differs"].split(",")),
+        differs=tuple(x.strip() for x in cells["differs"].split(",") if x.strip() != "-"),
         checkpoint=(link[1], addresses[link[2]]) if link else None,
     )
 

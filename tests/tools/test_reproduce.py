@@ -57,6 +57,12 @@ def test_published_numbers(ledger):
         "deformable_detr_r50_300q_50ep": "46.9",
         "deformable_detr_one_stage_r50_300q_50ep": "46.2",
         "deformable_detr_one_stage_fixed_r50_300q_50ep": "44.5",
+        "conditional_detr_r50_300q_50ep": "41.0",
+        "conditional_detr_r50_300q_12ep": "32.6",
+        "dab_detr_r50_300q_50ep": "42.2",
+        "dab_detr_r50_300q_12ep": "35.2",
+        "dab_deformable_detr_r50_300q_50ep": "48.7",
+        "dab_deformable_detr_r50_300q_12ep": "44.2",
     }
     assert {row.checkpoint[0] for row in ledger.rows.values() if row.checkpoint} == set(FAMILIES)
 

@@ -22,9 +22,9 @@ def files(*folders: str) -> list[str]:
     return sorted(str(path.relative_to(CONFIGS)) for path in paths)
 
 
-RECIPES = files("ms_detr", "baselines", "variants")
-# Their published values are in test_single_scale.py.
-OTHERS = [name for name in RECIPES if re.search("conditional|dab", name)]
+RECIPES = files("ms_detr", "baselines", "variants", "comparators", "combined")
+# Their published values are in test_single_scale.py and test_methods.py.
+OTHERS = [name for name in RECIPES if re.search("conditional|dab|comparators|combined", name)]
 EXPERIMENTS = RECIPES + files("demo", "custom")
 DROPS = {12: 11, 24: 20, 36: 30, 50: 40}  # epochs of a training: epochs before the rate drops
 
@@ -43,7 +43,7 @@ def epochs_of(name: str) -> int:
 
 
 def test_every_experiment_is_found():
-    assert len(RECIPES) >= 44 and len(EXPERIMENTS) >= 48 and len(OTHERS) == 12
+    assert len(RECIPES) >= 75 and len(EXPERIMENTS) >= 79 and len(OTHERS) >= 43
     assert {epochs_of(name) for name in RECIPES} == set(DROPS)
 
 

@@ -58,6 +58,16 @@ class DecoderLayer(nn.Module):
         self.self_norm = nn.LayerNorm(embed_dim)
         self.feed_forward = FeedForward(embed_dim, feedforward_dim, dropout, activation)
 
+    def attend_memory(
+        self, query: Tensor, pos: Tensor, reference: Tensor, memory: FeaturePyramid
+    ) -> Tensor:
+        """Cross-attention with its residual and norm."""
+        raise NotImplementedError
+
+    def attend_queries(self, query: Tensor, pos: Tensor) -> Tensor:
+        """Self-attention with its residual and norm."""
+        raise NotImplementedError
+
     def forward(
         self, query_BNC: Tensor, pos_BNC: Tensor, reference_BNr: Tensor, memory: FeaturePyramid
     ) -> LayerStates:
@@ -96,12 +106,10 @@ class DeformableLayer(DecoderLayer):
     def attend_memory(
         self, query: Tensor, pos: Tensor, reference: Tensor, memory: FeaturePyramid
     ) -> Tensor:
-        """Cross-attention with its residual and norm."""
         attended = self.cross_attention(query + pos, reference, memory)
         return self.cross_norm(query + self.cross_dropout(attended))
 
     def attend_queries(self, query: Tensor, pos: Tensor) -> Tensor:
-        """Self-attention with its residual and norm."""
         key = query + pos
         attended = self.self_attention(key, key, query, need_weights=False)[0]
         return self.self_norm(query + self.self_dropout(attended))

@@ -85,6 +85,11 @@ def test_several_maps_are_refused(cls):
         made(cls)(maps, padding((96, 128)))
 
 
+def test_channels_must_be_divisible():
+    with pytest.raises(ValueError, match="embed_dim 18 is not divisible by num_heads 4"):
+        DenseEncoder(position=SinePosition(16), embed_dim=18, num_heads=4)
+
+
 def test_neck_projects_the_map_that_is_named():
     neck = SingleLevelNeck(in_channels={"res5": 8}, embed_dim=16)
     features = {"res4": torch.randn(2, 4, 6, 8), "res5": torch.randn(2, 8, 3, 4)}

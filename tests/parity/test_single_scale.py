@@ -1,9 +1,9 @@
 """Conditional DETR and DAB-DETR against values recorded from the code of their authors.
 
-Recorded were the released transformers (Atten4Vis/ConditionalDETR at 0b04a85, IDEA-Research/DAB-DETR
-at 372250b) with the heads of their detectors, in float64 with the weights and maps that
-:func:`made` and :func:`inputs` give by a rule. Frequencies of sine features were computed in float64
-too, and references clamped as ours are, at 1e-5; otherwise nothing was changed.
+Recorded were the released transformers (Atten4Vis/ConditionalDETR at 8ea7c3f and
+IDEA-Research/DAB-DETR at 723ddb8) with the heads of their detectors, in float64 with the weights
+and maps that :func:`made` and :func:`inputs` give by a rule. Frequencies of sine features were
+computed in float64 too, and references clamped as ours are, at 1e-5; otherwise nothing was changed.
 """
 
 from __future__ import annotations

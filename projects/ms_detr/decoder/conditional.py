@@ -44,12 +44,11 @@ class ConditionalLayer(DecoderLayer):
     def attend_memory(
         self, query: Tensor, pos: ConditionalPlaces, reference: Tensor, memory: FeaturePyramid
     ) -> Tensor:
-        """Cross-attention with its residual and norm; the reference is in the spatial queries."""
+        # The reference is in the spatial queries.
         attended = self.cross_attention(query, pos.spatial, pos.start, memory)
         return self.cross_norm(query + self.cross_dropout(attended))
 
     def attend_queries(self, query: Tensor, pos: ConditionalPlaces, groups: Groups) -> Tensor:
-        """Self-attention with its residual and norm."""
         attended = self.self_attention(query, pos.pos, groups)
         return self.self_norm(query + self.self_dropout(attended))
 

@@ -62,6 +62,16 @@ class DecoderLayer(nn.Module):
         self.self_norm = nn.LayerNorm(embed_dim)
         self.feed_forward = FeedForward(embed_dim, feedforward_dim, dropout, activation)
 
+    def attend_memory(
+        self, query: Tensor, pos: Tensor, reference: Tensor, memory: FeaturePyramid
+    ) -> Tensor:
+        """Cross-attention with its residual and norm."""
+        raise NotImplementedError
+
+    def attend_queries(self, query: Tensor, pos: Tensor, groups: Groups) -> Tensor:
+        """Self-attention with its residual and norm."""
+        raise NotImplementedError
+
     def forward(
         self,
         query_BNC: Tensor,
@@ -113,12 +123,10 @@ class DeformableLayer(DecoderLayer):
     def attend_memory(
         self, query: Tensor, pos: Tensor, reference: Tensor, memory: FeaturePyramid
     ) -> Tensor:
-        """Cross-attention with its residual and norm."""
         attended = self.cross_attention(query + pos, reference, memory)
         return self.cross_norm(query + self.cross_dropout(attended))
 
     def attend_queries(self, query: Tensor, pos: Tensor, groups: Groups) -> Tensor:
-        """Self-attention with its residual and norm."""
         attended = self.self_attention(query, pos, groups)
         return self.self_norm(query + self.self_dropout(attended))
 

@@ -23,6 +23,8 @@ class DenseEncoderLayer(nn.Module):
         activation: nn.Module | None = None,
     ):
         super().__init__()
+        if embed_dim % num_heads:
+            raise ValueError(f"embed_dim {embed_dim} is not divisible by num_heads {num_heads}")
         self.attention = nn.MultiheadAttention(
             embed_dim, num_heads, dropout=dropout, batch_first=True
         )

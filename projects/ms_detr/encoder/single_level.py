@@ -22,7 +22,8 @@ class SingleLevelNeck(nn.Module):
                 f"model.neck.in_channels of SingleLevelNeck must name one map, "
                 f"got {self.in_channels}"
             )
-        self.projection = nn.Conv2d(*self.in_channels.values(), embed_dim, 1)
+        (channels,) = self.in_channels.values()
+        self.projection = nn.Conv2d(channels, embed_dim, 1)
 
     def forward(self, features: dict[str, Tensor]) -> list[Tensor]:
         """Return one map (B, embed_dim, H, W)."""

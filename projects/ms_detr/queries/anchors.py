@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..layers import MLP
+from ..layers import MLP, reset_transformer_parameters
 from ..structures import FeaturePyramid, Queries
 from .initializer import QueryInitializer
 
@@ -25,8 +25,7 @@ class ConditionalQueries(QueryInitializer):
         check_number(num_queries)
         self.embedding = nn.Embedding(num_queries, embed_dim)
         self.point_head = MLP([embed_dim, embed_dim, 2])
-        for layer in self.point_head.layers:
-            nn.init.xavier_uniform_(layer.weight)
+        reset_transformer_parameters(self.point_head)
 
     def forward(self, memory: FeaturePyramid) -> tuple[Queries, None]:
         pos = self.embedding.weight

@@ -11,6 +11,8 @@ from ms_detr.lvis_evaluation import LvisEvaluator
 
 from .coco_mask import dataloader
 
+num_classes = 1203
+
 dataloader.train = L(build_repeat_factor_loader)(**dataloader.train, repeat_threshold=0.001)
 dataloader.train.dataset.names = "lvis_v1_train"
 dataloader.test.dataset.names = "lvis_v1_val"

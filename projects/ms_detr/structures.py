@@ -16,6 +16,8 @@ from detectron2.structures import Instances
 from torch import Tensor
 from torchvision.ops import box_convert
 
+from .masks import BatchMasks, ObjectMasks, QueryMasks
+
 
 def padding_mask(image_sizes: Sequence[tuple[int, int]], padded: Tensor) -> Tensor:
     """Which pixels of a padded batch are not image.
@@ -89,6 +91,11 @@ class FeaturePyramid:
         """The same pyramid with other features."""
         return replace(self, tokens_BSC=tokens_BSC)
 
+    def map(self, level: int) -> Tensor:
+        """(B, C, H, W): the features of one level as a map."""
+        tokens = self.tokens_BSC.split([h * w for h, w in self.shapes], 1)[level]
+        return tokens.transpose(1, 2).unflatten(2, self.shapes[level])
+
     @property
     def dtype(self) -> torch.dtype:
         """Type of coordinates that belong to these features: at least float32."""
@@ -125,6 +132,7 @@ class Targets:
         counts: number of objects of every image; objects of one image are neighbours in G.
         num_boxes: (), number of objects, averaged over all processes and at least 1: the
             normaliser of the published losses.
+        masks: the masks of the objects; None where nothing is taught masks.
         image_G: image of every object, int64; made from ``counts``.
     """
 
@@ -132,6 +140,7 @@ class Targets:
     boxes_G4: Tensor
     counts: tuple[int, ...]
     num_boxes: Tensor
+    masks: ObjectMasks | None = None
     image_G: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -145,9 +154,19 @@ class Targets:
 
     @classmethod
     def from_instances(
-        cls, instances: Sequence[Instances], dtype: torch.dtype = torch.float32
+        cls,
+        instances: Sequence[Instances],
+        dtype: torch.dtype = torch.float32,
+        *,
+        with_masks: bool = False,
     ) -> Targets:
-        """Collect ``gt_boxes`` and ``gt_classes`` of detectron2 Instances, one per image."""
+        """Collect ``gt_boxes`` and ``gt_classes`` of detectron2 Instances, one per image.
+
+        Args:
+            instances: of every image.
+            dtype: of the boxes.
+            with_masks: collect ``gt_masks`` as well.
+        """
         boxes = []
         for image in instances:
             height, width = image.image_size
@@ -158,7 +177,9 @@ class Targets:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(num_boxes)
             num_boxes = num_boxes / torch.distributed.get_world_size()
-        return cls(labels, torch.cat(boxes), tuple(map(len, instances)), num_boxes.clamp(min=1))
+        masks = ObjectMasks.from_instances(instances) if with_masks else None
+        counts = tuple(map(len, instances))
+        return cls(labels, torch.cat(boxes), counts, num_boxes.clamp(min=1), masks)
 
     def as_objectness(self) -> Targets:
         """The same objects, all of class 0."""
@@ -205,10 +226,16 @@ class DecoderStates:
         taps: name of the place -> one (B, N, C) per layer.  "output" is the end of the layer,
             "internal" the state between its two attentions.
         references: one (B, N, r) per layer, what the layer's boxes are predicted relative to.
+        masks: what masks of these states are made of; None without a mask head.
     """
 
     taps: dict[str, tuple[Tensor, ...]]
     references: tuple[Tensor, ...]
+    masks: BatchMasks | None = None
+
+    def masks_of(self, states_BNC: Tensor) -> QueryMasks | None:
+        """The masks that states of these queries predict; None without a mask head."""
+        return None if self.masks is None else self.masks.of_states(states_BNC)
 
 
 TAPS = ("output", "internal")
@@ -216,10 +243,11 @@ TAPS = ("output", "internal")
 
 @dataclass(frozen=True)
 class LayerPredictions:
-    """Class logits (B, N, K) and boxes (B, N, 4) of one layer."""
+    """Class logits (B, N, K) and boxes (B, N, 4) of one layer, and masks for who asks for them."""
 
     logits_BNK: Tensor
     boxes_BN4: Tensor
+    masks: QueryMasks | None = None
 
 
 @dataclass(frozen=True)

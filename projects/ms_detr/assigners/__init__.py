@@ -5,6 +5,7 @@ from .assigner import Assigner
 from .best_object import BestObjectTopKAssigner
 from .costs import FocalCost, GIoUCost, L1Cost, MatchCost, MatchCosts
 from .hungarian import HungarianAssigner
+from .mask_costs import DiceCost, ImageMasks, MaskCost, MaskMatchCost
 from .merge import AppendMissing, Merge, OverrideByOneToMany
 from .released import ReleasedTopKAssigner, seeded_generator
 from .top_k import Slots, TopKAssigner
@@ -14,10 +15,14 @@ __all__ = [
     "AppendMissing",
     "Assigner",
     "BestObjectTopKAssigner",
+    "DiceCost",
     "FocalCost",
     "GIoUCost",
     "HungarianAssigner",
+    "ImageMasks",
     "L1Cost",
+    "MaskCost",
+    "MaskMatchCost",
     "MatchCost",
     "MatchCosts",
     "Merge",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -10,7 +10,7 @@ from ..arguments import require_kind
 from ..assigners import Assigner, Merge
 from ..errors import NonFiniteError
 from ..heads import BoxHeads, ClassHeads, PredictionHeads
-from ..losses import LossTerms
+from ..losses import LossTerms, MaskLosses
 from ..structures import (
     TAPS,
     Assignment,
@@ -31,6 +31,7 @@ OPTIONAL: dict[str, tuple[type, str]] = {
     "class_heads": (ClassHeads, "ms_detr.heads.ClassHeads"),
     "box_heads": (BoxHeads, "ms_detr.heads.BoxHeads"),
     "merge": (Merge, "ms_detr.assigners.AppendMissing"),
+    "masks": (MaskLosses, "ms_detr.losses.MaskLosses"),
 }
 
 
@@ -66,6 +67,7 @@ class Supervision(nn.Module):
         branch: called with (states, layer) before the heads; it exists in training only.
         class_heads, box_heads: own predictors, in training only; None: those of the detector.
         merge: adds the pairs of another supervision of the set to those of the assigner.
+        masks: losses of the masks of the pairs; the detector needs a mask head then.
 
     Raises:
         ValueError: an unknown tap, or a part of another class.
@@ -81,12 +83,17 @@ class Supervision(nn.Module):
         class_heads: ClassHeads | None = None,
         box_heads: BoxHeads | None = None,
         merge: Merge | None = None,
+        masks: MaskLosses | None = None,
     ):
         super().__init__()
         if tap not in TAPS:
             raise ValueError(f"a supervision reads tap {' or '.join(TAPS)}, not {tap!r}")
         given = {"assigner": assigner, "terms": terms, "branch": branch, "merge": merge}
-        check_parts(given | {"class_heads": class_heads, "box_heads": box_heads})
+        given |= {"class_heads": class_heads, "box_heads": box_heads, "masks": masks}
+        check_parts(given)
+        twice = {name for name, _ in terms} & set(masks.terms if masks is not None else ())
+        if twice:
+            raise ValueError(f"terms and masks of a supervision both have {sorted(twice)}")
         self.assigner = assigner
         self.terms = terms
         self.tap = tap
@@ -94,20 +101,26 @@ class Supervision(nn.Module):
         self.class_heads = class_heads
         self.box_heads = box_heads
         self.merge = merge
+        self.masks = masks
 
     def predict(self, outputs: TrainingOutputs) -> list[LayerPredictions]:
         """What the taught states of every layer predict."""
-        references = outputs.states.references
         return [
-            outputs.heads(
-                self.branch(states, layer),
-                references[layer],
-                layer,
-                class_heads=self.class_heads,
-                box_heads=self.box_heads,
-            )
+            self._predict_layer(outputs, self.branch(states, layer), layer)
             for layer, states in enumerate(outputs.states.taps[self.tap])
         ]
+
+    def _predict_layer(
+        self, outputs: TrainingOutputs, states_BNC: Tensor, layer: int
+    ) -> LayerPredictions:
+        predictions = outputs.heads(
+            states_BNC,
+            outputs.states.references[layer],
+            layer,
+            class_heads=self.class_heads,
+            box_heads=self.box_heads,
+        )
+        return replace(predictions, masks=outputs.states.masks_of(states_BNC))
 
     def prepare(self, outputs: TrainingOutputs, targets: Targets) -> list[Lesson]:
         """One lesson per layer."""
@@ -118,12 +131,19 @@ class Supervision(nn.Module):
 
     def losses(self, lessons: list[Lesson]) -> dict[str, Tensor]:
         """Weighted scalar losses by "<layer>/<term>"."""
-        return {
+        losses = {
             f"{layer}/{name}": term.weight
             * term(lesson.predictions, lesson.targets, lesson.assignment)
             for layer, lesson in enumerate(lessons)
             for name, term in self.terms
         }
+        if self.masks is None:
+            return losses
+        for layer in self.masks.layers(len(lessons)):
+            lesson = lessons[layer]
+            of_masks = self.masks(lesson.predictions, lesson.targets, lesson.assignment)
+            losses |= {f"{layer}/{name}": loss for name, loss in of_masks.items()}
+        return losses
 
     def check_fit(self, key: str, num_classes: int, num_layers: int) -> None:
         """Compares the own heads and the branch with the detector.

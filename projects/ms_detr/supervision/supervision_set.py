@@ -89,6 +89,10 @@ class SupervisionSet(nn.ModuleDict):
         for name, supervision in self.named():
             supervision.check_fit(f"model.supervisions.{name}", num_classes, num_layers)
 
+    def teaches_masks(self) -> bool:
+        """Whether some supervision has losses for masks."""
+        return any(supervision.masks is not None for _, supervision in self.named())
+
     def _check_source(self, name: str, source: str) -> None:
         mergeable = [
             other

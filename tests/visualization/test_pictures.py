@@ -354,6 +354,19 @@ def test_curves_of_both_supervisions_and_ap(tmp_path: Path) -> None:
     assert count_colour(path, "#2e9e5b") > 200
 
 
+def test_curves_of_masks(tmp_path: Path) -> None:
+    entries = entries_of_training(19, 200)
+    for entry in entries:
+        entry |= {"one_to_one/1/mask": 2.0, "one_to_one/1/dice": 3.0}
+    entries.append({"iteration": 199, "bbox/AP": 50.0, "segm/AP": 40.0, "segm/AP50": 60.0})
+    metrics = write_metrics(tmp_path / "metrics.json", entries)
+    path = save_training_curves(metrics, tmp_path / "curves.png")
+    for colour in ("#9b3fb5", "#c7a008"):
+        assert count_colour(path, colour) > 50
+    with Image.open(path) as picture:
+        assert picture.height > 1200  # three rows: five terms and the precision
+
+
 def test_curves_without_mixed_losses_and_with_undefined_ap(tmp_path: Path) -> None:
     entries = [
         {key: value for key, value in entry.items() if not key.startswith("mixed")}

@@ -30,7 +30,9 @@ def shrink(model, num_classes: int = 5):
     model.queries.num_queries = 12
     model.heads.num_classes = num_classes
     if model.get("mask_head") is not None:
-        model.mask_head.update(in_channels={"res2": 16}, mask_dim=16)
+        channels = {"res2": 16, "res3": 32, "res4": 64}
+        maps = {name: channels[name] for name in model.mask_head.in_channels}
+        model.mask_head.update(in_channels=maps, num_groups=2)
         model.supervisions.one_to_one.masks.points.num_points = 200
     return model
 

@@ -40,9 +40,7 @@ def model_of(head: str):
     model = shrink(model)
     model.encoder.dropout = 0.0
     if head == "attention":
-        del model.mask_head.mask_dim
-        maps = {"res4": 64, "res3": 32, "res2": 16}
-        model.mask_head.update(in_channels=maps, num_groups=2, num_heads=4)
+        model.mask_head.num_heads = 4
     costs = LazyConfig.load(PARTS, "mask_costs")
     model.supervisions.one_to_one.assigner.costs.update(costs)
     for name in costs:

@@ -35,29 +35,24 @@ def part(name: str):
     return LazyConfig.load(str(PARTS), name)
 
 
-def attention_head(node) -> None:
-    node.mask_head = part("attention")
-    node.mask_head.update(in_channels={"res4": 64, "res3": 32, "res2": 16}, num_groups=2)
-
-
 def detect(model, batch=BATCH) -> list[Instances]:
     model.eval()
     with torch.no_grad():
         return [result["instances"] for result in model(batch)]
 
 
-@pytest.mark.parametrize("change", [lambda node: None, attention_head])
+@pytest.mark.parametrize("name", [MODEL, "models/ms_detr_mask_attention.py"])
 @pytest.mark.parametrize("counts", [(0, 0), (1, 0), (3, 2), (100, 1)])
-def test_every_parameter_has_a_gradient(change, counts):
-    model = make(change)
+def test_every_parameter_has_a_gradient(name, counts):
+    model = build(name)
     batch = [item(64 - 16 * i, 80 - 20 * i, n, seed=i) for i, n in enumerate(counts)]
     losses = model(batch)
     assert all(torch.isfinite(loss) for loss in losses.values())
     sum(losses.values()).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
-        if name.startswith("mask_head"):
-            assert bool(parameter.grad.any()) == (sum(counts) > 0), name
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), key
+        if key.startswith("mask_head"):
+            assert bool(parameter.grad.any()) == (sum(counts) > 0), key
 
 
 def test_only_masks_are_added():

@@ -43,7 +43,7 @@ def query_pixel(**options) -> QueryPixelMaskHead:
 def attention(**options) -> AttentionMaskHead:
     torch.manual_seed(0)
     given = {"in_channels": {"res4": 8, "res3": 8, "res2": 8}, "embed_dim": CHANNELS}
-    return AttentionMaskHead(**given | {"num_heads": 4, "num_groups": 2} | options)
+    return AttentionMaskHead(**given | {"num_heads": 4, "num_groups": 1} | options)
 
 
 @pytest.mark.parametrize("make", [query_pixel, attention])
@@ -160,12 +160,11 @@ def test_attention_head_is_that_of_detr():
             scores[:, 8:] = float("-inf")
         weights = scores.flatten().softmax(0).view(1, 4, 3, 4)
         x = joint(torch.cat([coarse[image, None], weights], 1))
-        x = F.relu(head.norm(x))
+        x = F.relu(head.reductions[0](F.relu(head.norm(x))))
         for index, name in enumerate(("res4", "res3", "res2")):
             side = head.laterals[index](features[name][image, None])
-            x = F.relu(head.reductions[index](x))
             x = F.interpolate(x, side.shape[-2:], mode="bilinear") + side
-            x = F.relu(head.fusions[index](x))
+            x = F.relu(head.reductions[index + 1](x))
         assert torch.allclose(head.output(x)[0, 0], found[row], atol=1e-4)
 
 
@@ -176,7 +175,8 @@ def test_attention_head_is_that_of_detr():
         (query_pixel, {"num_levels": 0}, "num_levels must be at least 1, got 0"),
         (attention, {"in_channels": {}}, "cannot be divided"),
         (attention, {"num_heads": 3}, "16 channels cannot be divided among 3 heads"),
-        (attention, {"num_groups": 4}, "into 4 groups"),
+        (attention, {"embed_dim": 8}, "8 channels .* halved for .*'res4', 'res3', 'res2'"),
+        (attention, {"num_groups": 2}, "divisible by num_groups"),
     ],
 )
 def test_arguments_that_do_not_fit(make, options, words):

@@ -41,13 +41,14 @@ class AttentionMaskHead(MaskHead):
     Args:
         in_channels: name -> channels of the backbone's maps, coarsest first; masks have the size of
             the last.
-        embed_dim: channels of query states and of the encoder's levels; halved with every map.
+        embed_dim: channels of query states and of the encoder's levels; halved by every
+            convolution but the first.
         level: of the encoder, which attention reads.
         num_heads: attention heads.
         num_groups: groups of the normalisation.
 
     Raises:
-        ValueError: no map, or channels that cannot be divided among heads, maps or groups.
+        ValueError: no map, or channels that cannot be divided.
     """
 
     def __init__(
@@ -60,17 +61,16 @@ class AttentionMaskHead(MaskHead):
         num_groups: int = 8,
     ):
         super().__init__(in_channels)
-        last = embed_dim >> len(self.in_channels)
-        if not self.in_channels or embed_dim % num_heads or last % num_groups or last < 1:
+        widths = [embed_dim >> index for index in range(len(self.in_channels) + 2)]
+        if not self.in_channels or embed_dim % num_heads or not widths[-1]:
             raise ValueError(
-                f"mask_head: {embed_dim} channels cannot be divided among {num_heads} heads and "
-                f"halved for each of {list(self.in_channels)} into {num_groups} groups; change "
-                "embed_dim, num_heads, num_groups or in_channels"
+                f"mask_head: {embed_dim} channels cannot be divided among {num_heads} heads, or "
+                f"halved for {list(self.in_channels)} and once more; change embed_dim, num_heads "
+                "or in_channels"
             )
         self.level, self.num_heads = level, num_heads
         self.query = nn.Linear(embed_dim, embed_dim)
         self.key = nn.Linear(embed_dim, embed_dim)
-        widths = [embed_dim >> index for index in range(len(self.in_channels) + 1)]
         self.coarse = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
         self.attended = nn.Conv2d(num_heads, embed_dim, 3, padding=1, bias=False)
         self.norm = nn.GroupNorm(num_groups, embed_dim)
@@ -80,9 +80,6 @@ class AttentionMaskHead(MaskHead):
         )
         self.reductions = nn.ModuleList(
             normed_conv(wide, narrow, 3, num_groups) for wide, narrow in zip(widths, widths[1:])
-        )
-        self.fusions = nn.ModuleList(
-            normed_conv(width, width, 3, num_groups) for width in widths[1:]
         )
         self.output = nn.Conv2d(widths[-1], 1, 3, padding=1)
 
@@ -106,11 +103,10 @@ class AttentionMaskHead(MaskHead):
     def forward(self, pixels: AttentionPixels, states_PC: Tensor, image_P: Tensor) -> Tensor:
         attention = self._attention(pixels, states_PC, image_P)
         x = self.attended(attention) + pixels.coarse_BChw[image_P]
-        x = F.relu(self.norm(x))
-        for reduce, fuse, side in zip(self.reductions, self.fusions, pixels.sides):
-            side_PChw = side[image_P]
-            x = resized(F.relu(reduce(x)), side) + side_PChw
-            x = F.relu(fuse(x))
+        x = F.relu(self.reductions[0](F.relu(self.norm(x))))
+        for reduction, side in zip(self.reductions[1:], pixels.sides):
+            x = resized(x, side) + side[image_P]
+            x = F.relu(reduction(x))
         return self.output(x)[:, 0]
 
     def _attention(self, pixels: AttentionPixels, states_PC: Tensor, image_P: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ endef
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup build lint format type test test-slow test-gpu cuda-check demo demo-compare doctor clean
+.PHONY: help setup build lint format type test test-slow test-gpu cuda-check demo demo-masks demo-compare doctor clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' \
@@ -81,7 +81,7 @@ $(STAMPS)/project: $(D2_STAMP) setup.py $(CSRC)
 
 $(STAMPS)/dev: requirements-dev.txt $(STAMPS)/torch
 	$(call step,installing the tools for tests and checks,\
-	$(BIN)/python -m pip install -r requirements-dev.txt)
+	$(BIN)/python -m pip install -r requirements-dev.txt && $(BIN)/python -m pip install --no-deps lvis)
 	@touch $@
 
 build: ## build the extension again
@@ -116,6 +116,9 @@ cuda-check: setup ## compile the CUDA kernels, without a GPU too
 
 demo: setup ## train, evaluate and draw on generated scenes; see output/demo
 	$(BIN)/python tools/demo.py --output output/demo
+
+demo-masks: setup ## the demo with masks; see output/demo_masks
+	$(BIN)/python tools/demo.py --masks --output output/demo_masks
 
 demo-compare: setup ## the demo with and without one-to-many supervision, three seeds
 	$(BIN)/python tools/demo.py --compare --output output/demo_compare

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from detectron2.config import LazyConfig, instantiate
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import BitMasks, Boxes, Instances
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 small_resnet = LazyConfig.load(str(CONFIGS / "common/backbones/resnet.py"), "small_resnet")
@@ -31,6 +31,11 @@ def shrink(model, num_classes: int = 5):
     change(model.decoder.layer, num_heads=4, num_points=2)
     model.queries.num_queries = 12
     model.heads.num_classes = num_classes
+    if model.get("mask_head") is not None:
+        channels = {"res2": 16, "res3": 32, "res4": 64}
+        maps = {name: channels[name] for name in model.mask_head.in_channels}
+        model.mask_head.update(in_channels=maps, num_groups=2)
+        model.supervisions.one_to_one.masks.points.num_points = 200
     return model
 
 
@@ -47,6 +52,13 @@ def build(name: str, *, seed: int = 0, dropout: float = 0.0, **options) -> torch
     return instantiate(node)
 
 
+def box_masks(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """(G, H, W) bool: the pixels whose centre lies in a box."""
+    x0, y0, x1, y1 = boxes[:, :, None].unbind(1)
+    x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
+    return ((x >= x0) & (x < x1))[:, None] & ((y >= y0) & (y < y1))[..., None]
+
+
 def item(height: int, width: int, num_objects: int, *, seed: int = 0, num_classes: int = 5) -> dict:
     """One training input in detectron2's format."""
     generator = torch.Generator().manual_seed(seed)
@@ -55,6 +67,7 @@ def item(height: int, width: int, num_objects: int, *, seed: int = 0, num_classe
     extent = (0.1 + 0.4 * torch.rand(num_objects, 2, generator=generator)) * size
     instances = Instances((height, width))
     instances.gt_boxes = Boxes(torch.cat([corner, corner + extent], 1))
+    instances.gt_masks = BitMasks(box_masks(instances.gt_boxes.tensor, height, width))
     instances.gt_classes = torch.randint(0, num_classes, (num_objects,), generator=generator)
     image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
     return {"image": image, "instances": instances, "height": height, "width": width}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections import defaultdict
@@ -15,6 +16,7 @@ from detectron2.structures import Boxes, Instances
 from pycocotools import mask as mask_util
 
 from ms_detr.data import DatasetError, register_coco_json
+from ms_detr.data.segmentations import box_of, rasterise
 from ms_detr.evaluation import CocoEvaluator
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -173,3 +175,141 @@ def test_results_of_another_data_set_are_refused(
     path.write_text(json.dumps(content))
     with pytest.raises(DatasetError, match=words):
         CocoEvaluator(two_images, distributed=False).evaluate_results(path)
+
+
+# masks
+
+
+def _masked(annotations: list[dict], size: tuple[int, int], to_class: dict[int, int]) -> Instances:
+    """Ground truth as a perfect model would return it."""
+    found = Instances(size)
+    masks = np.array([rasterise(a["segmentation"], *size) for a in annotations], dtype=bool)
+    boxes = [a["bbox"] if "bbox" in a else box_of(a["segmentation"]) for a in annotations]
+    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    found.pred_boxes = Boxes(torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1))
+    found.scores = torch.full((len(annotations),), 0.9)
+    found.pred_classes = torch.tensor([to_class[a["category_id"]] for a in annotations]).long()
+    found.pred_masks = torch.from_numpy(masks.reshape(-1, *size))
+    return found
+
+
+def _evaluate_truth(name: str, truth: dict, **options) -> dict[str, dict[str, float]]:
+    to_class = MetadataCatalog.get(name).thing_dataset_id_to_contiguous_id
+    evaluator = CocoEvaluator(name, distributed=False, **options)
+    evaluator.reset()
+    for image in truth["images"]:
+        mine = [
+            a
+            for a in truth["annotations"]
+            if a["image_id"] == image["id"] and not a.get("iscrowd", 0)
+        ]
+        found = _masked(mine, (image["height"], image["width"]), to_class)
+        evaluator.process([{"image_id": image["id"]}], [{"instances": found}])
+    return evaluator.evaluate()
+
+
+def _square(x: int, y: int, side: int) -> list[list[int]]:
+    return [[x, y, x + side, y, x + side, y + side, x, y + side]]
+
+
+@pytest.fixture
+def masked(tmp_path: Path, register) -> dict:
+    """Polygons, a mask of two parts, both kinds of RLE and a crowd; registered as `masked`."""
+    pixels = np.zeros((80, 100), dtype=np.uint8, order="F")
+    pixels[60:75, 10:40] = 1
+    compressed = mask_util.encode(pixels)
+    compressed["counts"] = compressed["counts"].decode()
+    crowd = {"size": [80, 100], "counts": [4000, 2400, 1600]}
+    plain = {"size": [80, 100], "counts": [80 * 90, 40, 40, 40, 680]}
+    masks = [_square(5, 5, 30), _square(5, 40, 9) + _square(30, 40, 9), compressed, plain, crowd]
+    annotations = [
+        {
+            "id": number,
+            "image_id": 1,
+            "category_id": 7,
+            "bbox": box_of(mask),
+            "area": float(rasterise(mask, 80, 100).sum()),
+            "iscrowd": int(mask is crowd),
+            "segmentation": mask,
+        }
+        for number, mask in enumerate(masks, start=1)
+    ]
+    content = {
+        "images": [{"id": n, "file_name": f"{n}.jpg", "width": 100, "height": 80} for n in (1, 2)],
+        "annotations": annotations,
+        "categories": [{"id": 7, "name": "thing"}],
+    }
+    path = tmp_path / "masked.json"
+    path.write_text(json.dumps(content))
+    register("masked", path, tmp_path)
+    return content
+
+
+def test_perfect_masks_give_100(masked: dict) -> None:
+    results = _evaluate_truth("masked", masked)
+    for task in ("bbox", "segm"):
+        assert results[task]["AP"] == pytest.approx(100)
+        assert results[task]["AR100"] == pytest.approx(100)
+
+
+def test_perfect_masks_of_real_photos_give_100(shared: Path, register) -> None:
+    folder = shared / "data" / "coco_mini"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    json_file = folder / "annotations" / "instances_val.json"
+    register("coco_mini_val_truth", json_file, folder / "val")
+    truth = json.loads(json_file.read_text())
+    results = _evaluate_truth("coco_mini_val_truth", truth)
+    assert results["segm"]["AP"] == pytest.approx(100)
+    assert results["segm"]["AP75"] == results["bbox"]["AP75"] == pytest.approx(100)
+
+
+def test_a_wrong_mask_in_a_right_box_counts_for_boxes_only(masked: dict) -> None:
+    masked["annotations"] = masked["annotations"][:1]
+    half = copy.deepcopy(masked)
+    half["annotations"][0]["segmentation"] = [[5, 5, 35, 5, 5, 35]]
+    results = _evaluate_truth("masked", half)
+    # one of the four objects is found, by its box; its mask has an IoU of about a half
+    assert results["bbox"]["AR100"] == pytest.approx(25)
+    assert results["segm"]["AR100"] < 3
+
+
+def test_boxes_of_the_truth_may_come_from_its_masks(masked: dict, tmp_path: Path, register) -> None:
+    for annotation in masked["annotations"]:
+        del annotation["bbox"]
+    path = tmp_path / "boxless.json"
+    path.write_text(json.dumps(masked))
+    register("boxless", path, tmp_path)
+    results = _evaluate_truth("boxless", masked)
+    assert results["bbox"]["AP"] == results["segm"]["AP"] == pytest.approx(100)
+
+
+def test_nothing_found_leaves_both_tasks_undefined(masked: dict) -> None:
+    nothing = {**masked, "annotations": []}
+    results = _evaluate_truth("masked", nothing, tasks=("bbox", "segm"))
+    assert set(results) == {"bbox", "segm"}
+    assert math.isnan(results["segm"]["AP"]) and math.isnan(results["bbox"]["AR1"])
+
+
+def test_masks_of_images_without_objects_are_false_alarms(masked: dict) -> None:
+    """A hit on image 1, and a better scored mask where nothing is."""
+    masked["annotations"] = masked["annotations"][:1]
+    evaluator = CocoEvaluator("masked", distributed=False)
+    evaluator.reset()
+    for number, score in ((1, 0.5), (2, 0.9)):
+        found = _masked(masked["annotations"], (80, 100), {7: 0})
+        found.scores[:] = score
+        evaluator.process([{"image_id": number}], [{"instances": found}])
+    # recall ends at one object of four, reached with a precision of a half: 26 of 101 points
+    assert evaluator.evaluate()["segm"]["AP"] == pytest.approx(100 * 26 / 101 / 2)
+
+
+def test_masks_that_are_missing_are_named(masked: dict, two_images: str) -> None:
+    with pytest.raises(DatasetError, match=r"detections have none \(pred_masks\).*tasks=\[bbox\]"):
+        _evaluate(two_images, {1: [[10.0, 10.0, 50.0, 50.0]]}, tasks=("segm",))
+    with pytest.raises(DatasetError, match=r"annotation 1 \(image 1\) has no mask"):
+        evaluator = CocoEvaluator(two_images, distributed=False)
+        evaluator.reset()
+        found = _masked(masked["annotations"][:1], (80, 100), {7: 0})
+        evaluator.process([{"image_id": 1}], [{"instances": found}])
+        evaluator.evaluate()

@@ -2,10 +2,12 @@
 """The whole road on generated data: make scenes, train, evaluate, draw.
 
     python tools/demo.py --output output/demo
+    python tools/demo.py --masks --output output/demo_masks
     python tools/demo.py --compare --output output/demo_compare
 
-The first trains the small MS-DETR of ``configs/demo/shapes.py``.  With ``--compare`` the same model
-is trained with and without its one-to-many supervision, everything else equal, for several seeds.
+The first trains the small MS-DETR of ``configs/demo/shapes.py``, the second that of
+``configs/demo/shapes_mask.py``, which gives masks too.  With ``--compare`` the first one's model is
+trained with and without its one-to-many supervision, everything else equal, for several seeds.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from pathlib import Path
 from ms_detr.data import DatasetError, generate_shapes
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-CONFIG = REPOSITORY / "configs" / "demo" / "shapes.py"
+BOXES = REPOSITORY / "configs" / "demo" / "shapes.py"
+MASKS = REPOSITORY / "configs" / "demo" / "shapes_mask.py"
+TASKS = {"bbox": "boxes", "segm": "masks"}
 MAKER = {"num_train": 3000, "num_val": 200, "image_size": 128, "seed": 0}
 ON_A_CPU = {
     # glibc hands large buffers back and pays for fresh pages in the next step: keep them.
@@ -55,31 +59,36 @@ def call(script: str, *arguments: object) -> None:
         sys.exit(status)
 
 
-def train(output: Path, data: Path, overrides: list[str]) -> dict[str, float]:
-    """Train into ``output`` with train_net.py; return the final metrics of boxes."""
+def train(
+    config: Path, output: Path, data: Path, overrides: list[str]
+) -> dict[str, dict[str, float]]:
+    """Train into ``output`` with train_net.py; return the final metrics by task."""
     paths = [f"train.output_dir={output}", f"dataset.root={data}"]
     call(
         "train_net.py",
         "--config-file",
-        CONFIG,
+        config,
         "--num-gpus",
         0,
         *paths,
         *mixed_precision(),
         *overrides,
     )
-    return json.loads((output / "results.json").read_text())["metrics"]["bbox"]
+    return json.loads((output / "results.json").read_text())["metrics"]
 
 
-def demo(output: Path, data: Path, overrides: list[str]) -> None:
+def demo(config: Path, output: Path, data: Path, overrides: list[str]) -> None:
     """Train once, then draw."""
     started = time.monotonic()
-    metrics = train(output, data, overrides)
+    results = train(config, output, data, overrides)
     call("tools/visualize.py", "--config-file", output / "config.yaml", "--output", output)
-    print(f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes. Validation images, boxes:\n")
+    print(f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes. Validation images:\n")
     names = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
-    print("  ".join(f"{name:>6}" for name in names))
-    print("  ".join(f"{cell(metrics.get(name)):>6}" for name in names))
+    print("  ".join(f"{name:>6}" for name in ["", *names]))
+    for task, metrics in results.items():
+        print(
+            "  ".join(f"{text:>6}" for text in [TASKS[task], *map(cell, map(metrics.get, names))])
+        )
     print(f"\nMetrics     {output / 'metrics.json'}  (TensorBoard: tensorboard --logdir {output})")
     print(f"Detections  {output / 'detections.png'}")
     print(f"Curves      {output / 'curves.png'}")
@@ -91,8 +100,8 @@ def compare(output: Path, data: Path, overrides: list[str], seeds: int) -> None:
     for seed in range(seeds):
         for arm, (name, edits) in enumerate(ARMS.items()):
             folder = output / f"arm{arm}_seed{seed}"
-            found = train(folder, data, [f"train.seed={seed}", *edits, *COMPARED, *overrides])
-            rows[name].append(found)
+            settings = [f"train.seed={seed}", *edits, *COMPARED, *overrides]
+            rows[name].append(train(BOXES, folder, data, settings)["bbox"])
     width = max(map(len, rows))
     lines = [f"{'':{width}}  {'AP':>12}  {'AP50':>12}  AP of each seed"]
     for name, found in rows.items():
@@ -121,7 +130,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder for all")
     parser.add_argument("--data", type=Path, help="folder for the scenes (default: OUTPUT/data)")
-    parser.add_argument("--compare", action="store_true", help="both supervisions against one")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--masks", action="store_true", help="boxes and masks")
+    kind.add_argument("--compare", action="store_true", help="both supervisions against one")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each arm with --compare")
     parser.add_argument("opts", nargs="*", help="overrides for train_net.py, key=value")
     args = parser.parse_args(arguments)
@@ -134,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.compare:
         compare(args.output, data, args.opts, args.seeds)
     else:
-        demo(args.output, data, args.opts)
+        demo(MASKS if args.masks else BOXES, args.output, data, args.opts)
     return 0
 
 

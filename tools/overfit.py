@@ -5,7 +5,8 @@
 
 Takes the first images that have objects, writes their annotations to ``OUTPUT/subset.json``, trains
 ``configs/custom/overfit.py`` on them and evaluates on the same images.  An AP50 far below 100 then
-means wrong labels, a wrong setting, or too few iterations.  Never a result to report.
+means wrong labels, a wrong setting, or too few iterations.  With ``--masks`` it is
+``configs/custom/overfit_mask.py``, for boxes and masks.  Never a result to report.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, required=True, help="annotations in COCO format")
     parser.add_argument("--images", type=Path, required=True, help="folder of the images")
     parser.add_argument("--num-images", type=int, default=8, help="images to learn")
+    parser.add_argument("--masks", action="store_true", help="learn the masks too")
     parser.add_argument(
         "--output", type=Path, default=Path("output/overfit"), help="folder for all"
     )
@@ -63,7 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
     overrides = [f"train.output_dir={args.output}"]
     for split in ("train", "val"):
         overrides += [f"dataset.{split}_json={path}", f"dataset.{split}_images={args.images}"]
-    config = REPOSITORY / "configs" / "custom" / "overfit.py"
+    name = "overfit_mask.py" if args.masks else "overfit.py"
+    config = REPOSITORY / "configs" / "custom" / name
     command = [sys.executable, str(REPOSITORY / "train_net.py"), "--config-file", str(config)]
     command += ["--num-gpus", "0", *overrides, *args.opts]
     return subprocess.run(command, check=False).returncode

@@ -4,6 +4,8 @@ train = {
     "output_dir": "./output",
     # Weights to start from: a path, or a detectron2:// address. "" starts from initial values.
     "init_checkpoint": "",
+    # Parts of the model that are not trained, by dotted name: ["backbone", "encoder"].
+    "freeze": [],
     # 12 epochs of 7393 iterations, see schedule.py.
     "max_iter": 12 * 7393,
     # "bf16" or "fp16" (with loss scaling); weights stay in float32.

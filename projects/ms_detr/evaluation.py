@@ -13,6 +13,7 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.utils import comm
 
 from .data.errors import DatasetError
+from .data.segmentations import box_of
 
 __all__ = ["CocoEvaluator", "has_fast_evaluation"]
 
@@ -31,9 +32,12 @@ class CocoEvaluator(COCOEvaluator):
     APm, APl as detectron2 names them, and AR1, AR10, AR100, ARs, ARm, ARl. A number that is not
     defined (no object of that size, or no detection at all) is NaN, as detectron2 has it.
 
+    Where the json has masks and no boxes, those of the masks are true, as in training.
+
     Args:
         dataset_name: a data set registered with a COCO json.
-        tasks: "bbox" and/or "segm"; None takes what the predictions hold.
+        tasks: "bbox" and/or "segm"; None takes what the predictions hold, which are boxes alone
+            if nothing at all was detected.
         distributed: gather the predictions of all processes.
         output_dir: folder for `coco_instances_results.json`; None writes nothing.
     """
@@ -52,6 +56,9 @@ class CocoEvaluator(COCOEvaluator):
             output_dir=output_dir,
             use_fast_impl=has_fast_evaluation(),
         )
+        for entry in self._coco_api.anns.values():
+            if "bbox" not in entry:
+                entry["bbox"] = box_of(entry["segmentation"])
 
     def evaluate_results(self, results_json: str | os.PathLike[str]) -> dict[str, dict]:
         """Scores detections from a file in COCO's results format, on the path of `evaluate`.
@@ -100,6 +107,28 @@ class CocoEvaluator(COCOEvaluator):
             {"image_id": number, "instances": by_image.get(number, [])}
             for number in self._coco_api.getImgIds()
         ]
+
+    def _eval_predictions(self, predictions: list[dict], img_ids: Any = None) -> None:
+        """Asks for the masks that an evaluation of masks needs, before COCOeval stumbles."""
+        results = [result for image in predictions for result in image["instances"]]
+        if "segm" in (self._tasks or self._tasks_from_predictions(results)):
+            if any("segmentation" not in result for result in results):
+                raise DatasetError(
+                    "masks are to be evaluated, but the detections have none (pred_masks); mend: "
+                    "dataloader.evaluator.tasks=[bbox], or a model with a mask head"
+                )
+            self._require_true_masks()
+        super()._eval_predictions(predictions, img_ids)
+
+    def _require_true_masks(self) -> None:
+        for entry in self._coco_api.anns.values():
+            if not entry.get("segmentation"):
+                raise DatasetError(
+                    f"{self._metadata.json_file}: annotation {entry['id']} (image "
+                    f"{entry['image_id']}) has no mask, so masks cannot be evaluated; mend: "
+                    "annotate it, or evaluate boxes only with dataloader.evaluator.tasks=[bbox] "
+                    "dataloader.test.dataset.maskless=keep"
+                )
 
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: list[str] | None = None

@@ -16,6 +16,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 from torchvision.ops import box_convert
 
+from .masks import BatchMasks, ObjectMasks, QueryMasks
 from .query_groups import QueryGroup, find
 
 
@@ -101,6 +102,11 @@ class FeaturePyramid:
         """The same pyramid with other features."""
         return replace(self, tokens_BSC=tokens_BSC)
 
+    def map(self, level: int) -> Tensor:
+        """(B, C, H, W): the features of one level as a map."""
+        tokens = self.tokens_BSC.split([h * w for h, w in self.shapes], 1)[level]
+        return tokens.transpose(1, 2).unflatten(2, self.shapes[level])
+
     @property
     def dtype(self) -> torch.dtype:
         """Type of coordinates that belong to these features: at least float32."""
@@ -137,6 +143,7 @@ class Targets:
         counts: number of objects of every image; objects of one image are neighbours in G.
         num_boxes: (), number of objects, averaged over all processes and at least 1: the
             normaliser of the published losses.
+        masks: the masks of the objects; None where nothing is taught masks.
         image_G: image of every object, int64; made from ``counts``.
     """
 
@@ -144,6 +151,7 @@ class Targets:
     boxes_G4: Tensor
     counts: tuple[int, ...]
     num_boxes: Tensor
+    masks: ObjectMasks | None = None
     image_G: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -154,9 +162,19 @@ class Targets:
 
     @classmethod
     def from_instances(
-        cls, instances: Sequence[Instances], dtype: torch.dtype = torch.float32
+        cls,
+        instances: Sequence[Instances],
+        dtype: torch.dtype = torch.float32,
+        *,
+        with_masks: bool = False,
     ) -> Targets:
-        """Collect ``gt_boxes`` and ``gt_classes`` of detectron2 Instances, one per image."""
+        """Collect ``gt_boxes`` and ``gt_classes`` of detectron2 Instances, one per image.
+
+        Args:
+            instances: of every image.
+            dtype: of the boxes.
+            with_masks: collect ``gt_masks`` as well.
+        """
         boxes = []
         for image in instances:
             height, width = image.image_size
@@ -167,19 +185,36 @@ class Targets:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(num_boxes)
             num_boxes = num_boxes / torch.distributed.get_world_size()
-        return cls(labels, torch.cat(boxes), tuple(map(len, instances)), num_boxes.clamp(min=1))
+        masks = ObjectMasks.from_instances(instances) if with_masks else None
+        counts = tuple(map(len, instances))
+        return cls(labels, torch.cat(boxes), counts, num_boxes.clamp(min=1), masks)
 
     def as_objectness(self) -> Targets:
         """The same objects, all of class 0."""
         return replace(self, labels_G=torch.zeros_like(self.labels_G))
 
-    def tiled(self, times: int) -> Tensor:
-        """Indices (times * G,) that repeat the objects of every image one after the other.
+    def repeated(self, times: int, counts: tuple[int, ...]) -> tuple[Targets, Tensor]:
+        """The objects of every image, ``times`` times one after the other.
 
         Three objects in two images, twice: 0, 1, 0, 1, 2, 2.
+
+        Args:
+            times: how often.
+            counts: of the result: the repeated objects may be those of one image, or of several.
+
+        Returns:
+            the repeated objects, and which of the objects each is, (times * G,).
         """
         rows = torch.arange(sum(self.counts)).split(self.counts)
-        return send(torch.cat([row.repeat(times) for row in rows]), self.labels_G.device)
+        object_P = send(torch.cat([row.repeat(times) for row in rows]), self.labels_G.device)
+        repeated = Targets(
+            labels_G=self.labels_G[object_P],
+            boxes_G4=self.boxes_G4[object_P],
+            counts=counts,
+            num_boxes=self.num_boxes * times,
+            masks=None if self.masks is None else self.masks.select(object_P),
+        )
+        return repeated, object_P
 
 
 @dataclass(frozen=True)
@@ -230,10 +265,12 @@ class DecoderStates:
             "internal" the state between its two attentions.
         references: one (B, N, r) per layer, what the layer's boxes are predicted relative to.
         groups: whom the queries belong to, in their order; none: all are one group.
+        masks: what masks of these states are made of; None without a mask head.
     """
 
     taps: dict[str, tuple[Tensor, ...]]
     references: tuple[Tensor, ...]
+    masks: BatchMasks | None = None
     groups: tuple[QueryGroup, ...] = ()
 
     def of(self, group: str) -> DecoderStates:
@@ -242,7 +279,12 @@ class DecoderStates:
         return DecoderStates(
             taps={tap: tuple(x[:, place] for x in layers) for tap, layers in self.taps.items()},
             references=tuple(x[:, place] for x in self.references),
+            masks=self.masks,
         )
+
+    def masks_of(self, states_BNC: Tensor) -> QueryMasks | None:
+        """The masks that states of these queries predict; None without a mask head."""
+        return None if self.masks is None else self.masks.of_states(states_BNC)
 
 
 TAPS = ("output", "internal")
@@ -255,14 +297,25 @@ class LayerPredictions:
     Attributes:
         logits_BNK: class logits.
         boxes_BN4: boxes.
+        masks: for who asks for them; None without a mask head.
         blocks: equal, consecutive parts of the N queries, see :class:`.query_groups.QueryGroup`.
         counted_BN: False for queries that fill up a batch and are taught nothing; None: all count.
     """
 
     logits_BNK: Tensor
     boxes_BN4: Tensor
+    masks: QueryMasks | None = None
     blocks: int = 1
     counted_BN: Tensor | None = None
+
+    def blocks_as_images(self) -> LayerPredictions:
+        """The same predictions, with the blocks of every image as images of a larger batch."""
+        parts = (self.blocks, -1)
+        return LayerPredictions(
+            logits_BNK=self.logits_BNK.unflatten(1, parts).flatten(0, 1),
+            boxes_BN4=self.boxes_BN4.unflatten(1, parts).flatten(0, 1),
+            masks=None if self.masks is None else self.masks.blocks_as_images(self.blocks),
+        )
 
 
 @dataclass(frozen=True)

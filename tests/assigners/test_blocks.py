@@ -39,7 +39,7 @@ def test_blocks_are_assigned_one_by_one(assigner):
     predictions, targets = problem(queries=24, counts=COUNTS, seed=0)
     blocks, size = 4, 6
     ours = BlockwiseAssigner(assigner=assigner)(
-        LayerPredictions(predictions.logits_BNK, predictions.boxes_BN4, blocks), targets
+        LayerPredictions(predictions.logits_BNK, predictions.boxes_BN4, blocks=blocks), targets
     )
     expected = set()
     for block in range(blocks):
@@ -89,7 +89,7 @@ def test_fewer_queries_than_repeated_objects():
 def test_blocks_of_repeated_objects():
     predictions, targets = problem(queries=20, counts=(2, 1), seed=4)
     both = BlockwiseAssigner(assigner=RepeatingAssigner(assigner=hungarian(), repeats=2))
-    found = both(LayerPredictions(predictions.logits_BNK, predictions.boxes_BN4, 2), targets)
+    found = both(LayerPredictions(predictions.logits_BNK, predictions.boxes_BN4, blocks=2), targets)
     block_P = found.query_P // 10
     for block in (0, 1):
         assert torch.bincount(found.target_P[block_P == block]).tolist() == [2, 2, 2]
@@ -97,12 +97,14 @@ def test_blocks_of_repeated_objects():
 
 
 @pytest.mark.parametrize(
-    "assigner", [BlockwiseAssigner(assigner=hungarian()), RepeatingAssigner(assigner=hungarian())]
+    "assigner",
+    [BlockwiseAssigner(assigner=hungarian()), RepeatingAssigner(assigner=hungarian())],
 )
 def test_no_objects_at_all(assigner):
     predictions, targets = problem(queries=6, counts=(0, 0), seed=5)
     before = copy.deepcopy(targets)
-    found = assigner(LayerPredictions(predictions.logits_BNK, predictions.boxes_BN4, 3), targets)
+    in_blocks = LayerPredictions(predictions.logits_BNK, predictions.boxes_BN4, blocks=3)
+    found = assigner(in_blocks, targets)
     assert len(found.image_P) == 0 and found.normalizer >= 1
     assert torch.equal(before.labels_G, targets.labels_G)
 

@@ -14,7 +14,7 @@ from detectron2.structures import Instances
 from small_models import CONFIGS, item, load, shrink
 
 from ms_detr.config import iterate_nodes
-from ms_detr.engine import check_values
+from ms_detr.engine import check_values, freeze_parts
 
 
 def files(*folders: str) -> list[str]:
@@ -25,7 +25,9 @@ def files(*folders: str) -> list[str]:
 RECIPES = files("ms_detr", "baselines", "variants", "comparators", "combined")
 # Their published values are in test_single_scale.py and test_methods.py.
 OTHERS = [name for name in RECIPES if re.search("conditional|dab|comparators|combined", name)]
-EXPERIMENTS = RECIPES + files("demo", "custom")
+MASKS = files("mask")
+LVIS = files("lvis")
+EXPERIMENTS = RECIPES + MASKS + LVIS + files("demo", "custom")
 DROPS = {12: 11, 24: 20, 36: 30, 50: 40}  # epochs of a training: epochs before the rate drops
 
 
@@ -35,6 +37,8 @@ def loaded(name: str):
     cfg = load(name)
     if "custom" in name:
         cfg.model.heads.num_classes = 5  # otherwise counted in the user's json
+    if "mask_head_r50" in name:
+        cfg.train.init_checkpoint = "detector.pth"  # otherwise named by the user
     return cfg
 
 
@@ -43,7 +47,7 @@ def epochs_of(name: str) -> int:
 
 
 def test_every_experiment_is_found():
-    assert len(RECIPES) >= 75 and len(EXPERIMENTS) >= 79 and len(OTHERS) >= 43
+    assert len(RECIPES) >= 75 and len(EXPERIMENTS) >= 86 and len(OTHERS) >= 43
     assert {epochs_of(name) for name in RECIPES} == set(DROPS)
 
 
@@ -76,13 +80,17 @@ def test_schedule_is_the_published_one(name):
     assert around == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.1])
 
 
-def train_and_detect(node, counts) -> None:
+def train_and_detect(node, counts, freeze=()) -> None:
     """A step gives every parameter a finite gradient; detections have the shape they should."""
     torch.manual_seed(0)
     model = instantiate(node)
+    freeze_parts(model, freeze)
     batch = [item(64, 80 - 8 * i, n, seed=i) for i, n in enumerate(counts)]
     sum(model(batch).values()).backward()
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            assert freeze, name
+            continue
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
     model.eval()
@@ -94,11 +102,16 @@ def train_and_detect(node, counts) -> None:
         assert found.image_size == tuple(image["image"].shape[1:])
         assert len(found.scores) == len(found.pred_boxes) == len(found.pred_classes) > 0
         assert ((found.scores >= 0) & (found.scores <= 1)).all()
+        assert found.has("pred_masks") == (model.mask_head is not None)
+        if found.has("pred_masks"):
+            assert found.pred_masks.shape == (len(found), *found.image_size)
+            assert found.pred_masks.dtype == torch.bool
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_shrunken_model_trains_and_detects(name):
-    train_and_detect(shrink(loaded(name).model), (2, 1))
+    cfg = loaded(name)
+    train_and_detect(shrink(cfg.model), (2, 1), cfg.train.freeze)
 
 
 @pytest.mark.parametrize("name", files("models"))

@@ -49,9 +49,16 @@ DEFECTS = {
         lambda c: c["annotations"].append(5),
         ["annotations[3]", "is a int, not an object"],
     ),
-    "annotation lacks bbox": (
-        lambda c: c["annotations"][0].pop("bbox"),
-        ["annotation 1", 'lacks "bbox"'],
+    "annotation lacks bbox and mask": (
+        lambda c: c["annotations"][2].pop("bbox"),
+        ["annotation 3 (image 11, b.png)", 'lacks "bbox", and has no mask'],
+    ),
+    "mask without bbox beyond the image": (
+        lambda c: (
+            c["annotations"][0].update(segmentation=[[5, 5, 65, 5, 9, 9]])
+            or c["annotations"][0].pop("bbox")
+        ),
+        ["annotation 1", "the box of the mask [5.0, 5.0, 60.0, 4.0] reaches 5 pixels beyond"],
     ),
     "image lacks width": (lambda c: c["images"][1].pop("width"), ["image 11", 'lacks "width"']),
     "category lacks name": (
@@ -150,6 +157,46 @@ DEFECTS = {
         lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3, 4, 5, 6, 7]]),
         ["annotation 1", "not a list of x, y pairs"],
     ),
+    "polygon with text": (
+        lambda c: c["annotations"][0].update(segmentation=[[1, 2, "3", 4, 5, 6]]),
+        ["annotation 1", "something other than numbers"],
+    ),
+    "polygon with NaN": (
+        lambda c: c["annotations"][0].update(segmentation=[[1, 2, math.nan, 4, 5, 6]]),
+        ["annotation 1", "not finite"],
+    ),
+    "polygon that is not in a list": (
+        lambda c: c["annotations"][0].update(segmentation=[1, 2, 3, 4, 5, 6]),
+        ["annotation 1", "not a list of x, y pairs"],
+    ),
+    "segmentation is text": (
+        lambda c: c["annotations"][0].update(segmentation="1 2 3"),
+        ["annotation 1", "segmentation is a str"],
+    ),
+    "RLE of another size": (
+        lambda c: c["annotations"][1]["segmentation"].update(size=[60, 40]),
+        ["annotation 2 (image 10, a.jpg)", "RLE of [height, width] [60, 40]", "image is [40, 60]"],
+    ),
+    "RLE of a strange size": (
+        lambda c: c["annotations"][1]["segmentation"].update(size=2400),
+        ["annotation 2", "with the size 2400, not [height, width]"],
+    ),
+    "RLE that ends early": (
+        lambda c: c["annotations"][1]["segmentation"].update(counts=[0, 2000]),
+        ["annotation 2", "counts sum to 2000, but 40 x 60 pixels are 2400"],
+    ),
+    "RLE with a negative run": (
+        lambda c: c["annotations"][1]["segmentation"].update(counts=[-1, 2401]),
+        ["annotation 2", "not whole numbers of at least 0"],
+    ),
+    "compressed RLE that is cut": (
+        lambda c: c["annotations"][1]["segmentation"].update(counts="e<?i000"),
+        ["annotation 2", "counts sum to"],
+    ),
+    "compressed RLE of strange characters": (
+        lambda c: c["annotations"][1]["segmentation"].update(counts="é!"),
+        ["annotation 2", "not compressed counts"],
+    ),
     "RLE without size": (
         lambda c: c["annotations"][1]["segmentation"].pop("size"),
         ["annotation 2", "RLE"],
@@ -232,6 +279,90 @@ def test_degenerate_boxes_pass_on_request_and_are_logged(small, caplog) -> None:
     assert "negative" in message_of(small, degenerate="skip")
     with pytest.raises(DatasetError, match="'drop'"):
         check_coco_json(small.json_file, small.root, degenerate="drop")
+
+
+NO_MASK = [[], None, {"counts": [2400], "size": [40, 60]}]
+
+
+@pytest.mark.parametrize("segmentation", NO_MASK)
+def test_objects_without_a_mask_are_errors_or_skipped_where_masks_are_wanted(
+    small, segmentation, caplog
+) -> None:
+    annotation = small.content["annotations"][0]
+    annotation["segmentation"] = segmentation
+    small.content["annotations"] = [annotation]
+    small.save()
+    assert check_coco_json(small.json_file, small.root).maskless_ids == ()
+    message = message_of(small, maskless="error")
+    assert message.startswith(str(small.json_file))
+    assert "annotation 1 (image 10, a.jpg): has no mask" in message
+    assert "dataloader.train.dataset.maskless=skip" in message
+    summary = check_coco_json(small.json_file, small.root, maskless="skip")
+    assert summary.maskless_ids == (1,)
+    assert "1 objects without a mask are left out of training, annotation ids 1" in caplog.text
+    message = message_of(small, maskless="error", evaluation=True)
+    assert "has no mask" in message and "skip" not in message
+    with pytest.raises(DatasetError, match="cannot be left out of an evaluation"):
+        check_coco_json(small.json_file, small.root, maskless="skip", evaluation=True)
+    with pytest.raises(DatasetError, match="maskless is 'drop'"):
+        check_coco_json(small.json_file, small.root, maskless="drop")
+
+
+def test_an_absent_segmentation_is_no_mask_and_a_crowd_needs_one_in_evaluation(small) -> None:
+    small.content["annotations"][2]["segmentation"] = [[0, 0, 9, 0, 9, 9]]
+    for annotation in small.content["annotations"][:2]:
+        del annotation["segmentation"]
+    assert "1 defect:" in message_of(small, maskless="error")
+    message = message_of(small, maskless="error", evaluation=True)
+    assert "annotation 1 (" in message and "annotation 2 (" in message
+    summary = check_coco_json(small.json_file, small.root, maskless="skip")
+    assert summary.maskless_ids == (1,)
+
+
+def test_parts_of_two_points_are_no_part_of_a_mask(small, caplog) -> None:
+    small.content["annotations"][2]["segmentation"] = [[0, 0, 9, 0, 9, 9]]
+    part, sliver = [5, 5, 25, 5, 25, 15], [1, 2, 3, 4]
+    small.content["annotations"][0]["segmentation"] = [part, sliver]
+    small.save()
+    check_coco_json(small.json_file, small.root)
+    assert "annotation 1" in (message := message_of(small, maskless="error"))
+    assert "1 polygons of fewer than 3 points beside others" in message
+    check_coco_json(small.json_file, small.root, maskless="skip")
+    assert "1 masks lose polygons of fewer than three points, annotation ids 1" in caplog.text
+    check_coco_json(small.json_file, small.root, maskless="error", evaluation=True)
+    small.content["annotations"][0]["segmentation"] = [sliver, part]
+    assert "takes it for a box" in message_of(small, maskless="error", evaluation=True)
+
+
+def test_polygons_beyond_the_image_matter_where_masks_are_wanted(small) -> None:
+    small.content["annotations"][2]["segmentation"] = [[0, 0, 32.5, 0, 32.5, 32]]
+    small.content["annotations"][0]["segmentation"] = [[-7, 5, 25, 5, 25, 15]]
+    small.save()
+    check_coco_json(small.json_file, small.root)
+    message = message_of(small, maskless="error")
+    assert "1 defect:" in message
+    assert "polygon that reaches 7 pixels beyond the image of 60 x 40 (allowed: 1)" in message
+
+
+def test_boxes_may_come_from_masks(small, caplog) -> None:
+    for annotation in small.content["annotations"][:2]:
+        del annotation["bbox"]
+    small.save()
+    summary = check_coco_json(small.json_file, small.root, evaluation=True)
+    assert summary.boxless_ids == (1, 2)
+    assert "2 annotations have no box and get that of their mask" in caplog.text
+    small.content["annotations"][0]["segmentation"] = [[5, 5, 25, 5, 9, 5]]
+    assert "the box of the mask [5.0, 5.0, 20.0, 0.0] has zero" in message_of(small)
+
+
+def test_many_ids_are_shortened_in_the_log(small, caplog) -> None:
+    small.content["annotations"] = [
+        {"id": number, "image_id": 10, "category_id": 3, "bbox": [0, 0, 5, 5]}
+        for number in range(1, 31)
+    ]
+    small.save()
+    check_coco_json(small.json_file, small.root, maskless="skip")
+    assert "30 objects without a mask" in caplog.text and "19, 20 and 10 more" in caplog.text
 
 
 def test_evaluation_needs_area_and_positive_ids(small) -> None:
@@ -334,5 +465,6 @@ def test_real_data_is_in_order(shared, name: str, split: str) -> None:
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there")
     json_file = folder / "annotations" / f"instances_{split}.json"
-    summary = check_coco_json(json_file, folder / split, evaluation=True)
+    maskless = "keep" if name == "bccd" else "error"
+    summary = check_coco_json(json_file, folder / split, evaluation=True, maskless=maskless)
     assert summary.num_annotations == len(json.loads(json_file.read_text())["annotations"])

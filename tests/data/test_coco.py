@@ -17,6 +17,7 @@ from ms_detr.config import load_config
 from ms_detr.data import (
     CocoJson,
     DatasetError,
+    InstanceMaskMapper,
     checked_dataset_dicts,
     count_classes,
     generate_shapes,
@@ -236,3 +237,48 @@ def test_the_published_augmentation_gives_sound_samples(configs: Path, small) ->
         ratios.add(round(width / height, 1))
     assert len(short) > 5  # many sizes
     assert len(ratios) > 3  # crops change the shape, the original is 1.5
+
+
+def test_boxes_of_masks_and_objects_without_masks(small) -> None:
+    """A json without boxes and with an object without a mask, as a loader of masks sees it."""
+    for annotation in small.content["annotations"][:2]:
+        del annotation["bbox"]
+    small.save()
+    register_coco_json("small", small.json_file, small.root)
+    with pytest.raises(DatasetError, match=r"annotation 3 \(image 11, b\.png\): has no mask"):
+        checked_dataset_dicts("small", maskless="error")
+    first, second, third = checked_dataset_dicts("small", maskless="skip")
+    assert [entry["bbox"] for entry in first["annotations"]] == [[5, 5, 20, 10], [0, 0, 60, 40]]
+    assert {entry["bbox_mode"] for entry in first["annotations"]} == {BoxMode.XYWH_ABS}
+    assert second["annotations"] == third["annotations"] == []
+    kept = checked_dataset_dicts("small")
+    assert [len(entry["annotations"]) for entry in kept] == [2, 1, 0]
+
+
+@pytest.mark.parametrize("name", ["coco_mask", "lsj", "shapes_mask", "custom_mask", "lvis"])
+def test_mask_data_configs_are_for_masks(repository, name: str) -> None:
+    loader = LazyConfig.load(str(repository / f"configs/common/data/{name}.py")).dataloader
+    mapper = instantiate(loader.train.mapper)
+    assert isinstance(mapper, InstanceMaskMapper)
+    crops = name in ("coco_mask", "lsj", "custom_mask", "lvis")
+    assert mapper.recompute_boxes == crops and len(mapper.augmentations.augs) >= 1
+    assert loader.train.dataset.maskless in ("error", "skip")
+    assert loader.test.dataset.maskless == "error"
+    assert list(loader.evaluator.tasks) == ["bbox", "segm"]
+    assert loader.test.mapper.image_format == "RGB"
+
+
+def test_generated_shapes_reach_the_model_with_masks(repository, tmp_path: Path) -> None:
+    root = generate_shapes(tmp_path, num_train=6, num_val=2).root
+    cfg = LazyConfig.load(str(repository / "configs/common/data/shapes_mask.py"))
+    cfg.dataset.root = str(root)
+    loader = instantiate(cfg.dataloader.train)
+    batch = next(iter(loader))
+    assert len(batch) == 8
+    for item in batch:
+        instances = item["instances"]
+        assert instances.gt_masks.tensor.shape == (len(instances), 128, 128)
+        assert instances.gt_masks.tensor.dtype == torch.bool
+        # boxes are those of the annotations, finer than pixels
+        tight = instances.gt_masks.get_bounding_boxes().tensor
+        assert torch.allclose(instances.gt_boxes.tensor, tight, atol=1.5)

@@ -217,5 +217,7 @@ def test_components_are_registered():
         *published,
     }
     assert {name for name, _ in MERGES} == {"AppendMissing", "OverrideByOneToMany"}
-    assert {name for name, _ in LOSSES} == {"FocalLoss", "L1Loss", "GIoULoss"}
-    assert {name for name, _ in MATCH_COSTS} == {"FocalCost", "L1Cost", "GIoUCost"}
+    of_boxes, of_masks = {"FocalLoss", "L1Loss", "GIoULoss"}, {"MaskCrossEntropy", "MaskDice"}
+    assert {name for name, _ in LOSSES} == of_boxes | of_masks
+    of_boxes, of_masks = {"FocalCost", "L1Cost", "GIoUCost"}, {"MaskCost", "DiceCost"}
+    assert {name for name, _ in MATCH_COSTS} == of_boxes | of_masks

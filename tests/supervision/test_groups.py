@@ -70,7 +70,7 @@ def build(base: str, names: tuple[str, ...]):
 def decoded(model, batch=BATCH):
     """Everything that a training step makes before the losses."""
     images = model.preprocess(batch)
-    memory = model.encode(images.tensor, images.image_sizes)
+    memory, _ = model.encode(images.tensor, images.image_sizes)
     targets = Targets.from_instances([image["instances"] for image in batch])
     primary, proposals = model.queries(memory)
     context = SourceContext(memory, targets, model.queries, primary, proposals)

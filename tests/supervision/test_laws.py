@@ -150,9 +150,9 @@ def test_proposals_are_matched_on_anchors():
     seen = []
 
     class Spy(HungarianAssigner):
-        def match(self, logits_NK, boxes_N4, labels_G, boxes_G4):
+        def match(self, logits_NK, boxes_N4, labels_G, boxes_G4, masks=None):
             seen.append((boxes_N4, labels_G))
-            return super().match(logits_NK, boxes_N4, labels_G, boxes_G4)
+            return super().match(logits_NK, boxes_N4, labels_G, boxes_G4, masks)
 
     supervision = ProposalSupervision(
         assigner=Spy(costs=MatchCosts(c=FocalCost(1.0))), terms=LossTerms(c=FocalLoss(1.0))

@@ -24,7 +24,7 @@ BATCH = [item(64, 80, 3, seed=1), item(48, 60, 1, seed=2), item(48, 60, 0)]
 def context(name: str = "models/deformable_detr.py", batch=BATCH):
     model = build(name)
     images = model.preprocess(batch)
-    memory = model.encode(images.tensor, images.image_sizes)
+    memory, _ = model.encode(images.tensor, images.image_sizes)
     targets = Targets.from_instances([image["instances"] for image in batch])
     queries, proposals = model.queries(memory)
     return SourceContext(memory, targets, model.queries, queries, proposals)

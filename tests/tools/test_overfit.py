@@ -67,3 +67,25 @@ def test_at_least_one_image(overfit, sound, tmp_path, capsys):
         overfit.main(["--json", str(sound), "--images", str(tmp_path), "--num-images", "0"])
     assert caught.value.code == 2
     assert "--num-images is 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_masks_take_the_config_with_masks(overfit, sound, tmp_path, monkeypatch, masks):
+    commands = []
+
+    class Done:
+        returncode = 0
+
+    def note(command, **options):
+        commands.append(command)
+        return Done()
+
+    monkeypatch.setattr(overfit.subprocess, "run", note)
+    (tmp_path / "a.jpg").touch()
+    arguments = ["--json", str(sound), "--images", str(tmp_path), "--output", str(tmp_path / "x")]
+    assert overfit.main([*arguments, *["--masks"] * masks, "train.max_iter=3"]) == 0
+    (command,) = commands
+    config = command[command.index("--config-file") + 1]
+    assert config.endswith("overfit_mask.py" if masks else "/overfit.py")
+    assert command[-1] == "train.max_iter=3"
+    assert f"dataset.train_json={tmp_path / 'x' / 'subset.json'}" in command

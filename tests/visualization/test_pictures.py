@@ -9,11 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+from pycocotools import mask as mask_util
 
+from ms_detr.data import checked_dataset_dicts, register_coco_json
+from ms_detr.data.segmentations import rasterise
 from ms_detr.visualization import (
     Comparison,
     draw_detections,
@@ -26,6 +30,16 @@ from ms_detr.visualization.style import class_colour, ink_on
 
 NAMES = ["cat", "dog"]
 GREY = np.full((400, 500, 3), 128, dtype=np.uint8)
+
+
+@pytest.fixture
+def catalog():
+    """Forgets, after the test, every data set that the test registered."""
+    before = set(DatasetCatalog.list())
+    yield
+    for name in set(DatasetCatalog.list()) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
 
 
 def predictions(boxes, scores, classes, size=(400, 500)) -> Instances:
@@ -109,6 +123,115 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         draw_detections(GREY[:100, :100], found, NAMES)
     with pytest.raises(ValueError, match="pred_boxes"):
         draw_detections(GREY, Instances((400, 500)), NAMES)
+
+
+# masks
+
+
+def square_mask(x0: int, y0: int, x1: int, y1: int, size=(400, 500)) -> np.ndarray:
+    mask = np.zeros(size, dtype=bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def with_masks(found: Instances, *masks: np.ndarray) -> Instances:
+    found.pred_masks = torch.from_numpy(np.array(masks).reshape(-1, *found.image_size))
+    return found
+
+
+def veiled(picture: np.ndarray, index: int) -> np.ndarray:
+    """Pixels of grey under the veil of a class."""
+    mixed = np.round(0.55 * 128 + 0.45 * np.array(class_colour(index)))
+    return (np.abs(picture - mixed) <= 1).all(-1)
+
+
+def test_a_mask_is_a_veil_with_an_outline_and_nothing_outside() -> None:
+    mask = square_mask(150, 200, 250, 300) & ~square_mask(190, 240, 210, 260)  # with a hole
+    found = with_masks(predictions([[100.0, 150.0, 300.0, 350.0]], [0.9], [1]), mask)
+    picture = draw_detections(GREY, found, NAMES)
+    assert veiled(picture, 1)[205:235, 155:245].all()
+    assert (picture[250, 195:205] == 128).all(), "the hole stays as it was"
+    assert (picture[299, 170:230] == class_colour(1)).all(), "the outline"
+    inside = changed(GREY, picture)[160:340, 110:290]
+    assert not inside[:35].any() and not inside[:, :35].any() and not inside[145:].any()
+    assert (GREY == 128).all()
+
+
+def test_masks_of_all_sources_are_the_same() -> None:
+    mask = square_mask(150, 200, 250, 300)
+    box, polygon = [100.0, 150.0, 300.0, 350.0], [150, 200, 250, 200, 250, 300, 150, 300]
+    annotation = {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}
+    rle = mask_util.encode(np.asfortranarray(mask.astype(np.uint8)))
+    expected = draw_detections(GREY, [{**annotation, "segmentation": [polygon]}], NAMES)
+    assert veiled(expected, 0).sum() > 8000
+    assert (expected == draw_detections(GREY, [{**annotation, "segmentation": rle}], NAMES)).all()
+    for masks in (
+        BitMasks(torch.from_numpy(mask[None])),
+        PolygonMasks([[np.array(polygon, dtype=float)]]),
+    ):
+        truth = Instances((400, 500))
+        truth.gt_boxes, truth.gt_classes = Boxes(torch.tensor([box])), torch.tensor([0])
+        truth.gt_masks = masks
+        assert (expected == draw_detections(GREY, truth, NAMES)).all()
+
+
+def test_parts_crowds_and_objects_without_masks_are_drawn_together() -> None:
+    box = {"bbox": [10, 10, 480, 380], "bbox_mode": BoxMode.XYXY_ABS}
+    parts = [[50, 100, 90, 100, 90, 140, 50, 140], [200, 100, 240, 100, 240, 140, 200, 140]]
+    crowd = mask_util.encode(np.asfortranarray(square_mask(300, 200, 350, 250).astype(np.uint8)))
+    annotations = [
+        {**box, "category_id": 0, "segmentation": parts},
+        {**box, "category_id": 1, "segmentation": crowd, "iscrowd": 1},
+        {**box, "category_id": 1},
+    ]
+    picture = draw_detections(GREY, annotations, NAMES)
+    assert veiled(picture, 0)[105:135, 55:85].all() and veiled(picture, 0)[105:135, 205:235].all()
+    assert not changed(GREY, picture)[100:140, 110:190].any()
+    assert veiled(picture, 1)[205:245, 305:345].all()
+
+
+def test_masks_follow_scores_and_the_size_of_the_picture() -> None:
+    small = np.full((64, 128, 3), 128, dtype=np.uint8)
+    boxes = [[1.0, 1.0, 127.0, 63.0]] * 2
+    masks = [square_mask(*place, size=(64, 128)) for place in ((32, 16, 64, 48), (80, 16, 112, 48))]
+    found = with_masks(predictions(boxes, [0.9, 0.2], [0, 1], size=(64, 128)), *masks)
+    picture = draw_detections(small, found, NAMES)
+    assert picture.shape == (192, 384, 3)
+    assert veiled(picture, 0)[60:130, 105:180].all()
+    assert not changed(np.full_like(picture, 128), picture)[50:140, 245:330].any()
+    empty = with_masks(predictions([], [], [], size=(64, 128)))
+    assert (draw_detections(small, empty, NAMES) == 128).all()
+
+
+def test_the_better_mask_lies_on_top() -> None:
+    mask = square_mask(150, 200, 250, 300)
+    boxes = [[100.0, 150.0, 300.0, 350.0]] * 2
+    for scores, colour in (([0.9, 0.6], 0), ([0.6, 0.9], 1)):
+        found = with_masks(predictions(boxes, scores, [0, 1]), mask, mask)
+        assert (draw_detections(GREY, found, NAMES)[299, 200] == class_colour(colour)).all()
+
+
+def test_crowds_and_parts_of_real_photos_are_drawn(shared: Path, catalog) -> None:
+    """Every pixel of every mask differs from the photo, RLE and polygons alike."""
+    folder = shared / "data" / "coco_mini"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    json_file = folder / "annotations" / "instances_val.json"
+    name = register_coco_json("drawn_coco_mini", json_file, folder / "val")
+    names = MetadataCatalog.get(name).thing_classes
+    kinds = set()
+    for record in checked_dataset_dicts(name, maskless="error", check_files=False):
+        for entry in record["annotations"]:
+            kind = "rle" if isinstance(entry["segmentation"], dict) else "polygons"
+            kind = "parts" if len(entry["segmentation"]) > 1 and kind == "polygons" else kind
+            if kind in kinds:
+                continue
+            kinds.add(kind)
+            image = np.zeros((record["height"], record["width"], 3), dtype=np.uint8)
+            picture = draw_detections(image, [entry], names)
+            mask = rasterise(entry["segmentation"], *image.shape[:2])
+            assert changed(image, picture)[mask].all(), kind
+    assert kinds == {"rle", "polygons", "parts"}
 
 
 def test_colours_are_distinct_and_text_on_them_is_readable() -> None:
@@ -229,6 +352,19 @@ def test_curves_of_both_supervisions_and_ap(tmp_path: Path) -> None:
     assert count_colour(path, "#1f5fbf") > 1000
     assert count_colour(path, "#e2661a") > 1000
     assert count_colour(path, "#2e9e5b") > 200
+
+
+def test_curves_of_masks(tmp_path: Path) -> None:
+    entries = entries_of_training(19, 200)
+    for entry in entries:
+        entry |= {"one_to_one/1/mask": 2.0, "one_to_one/1/dice": 3.0}
+    entries.append({"iteration": 199, "bbox/AP": 50.0, "segm/AP": 40.0, "segm/AP50": 60.0})
+    metrics = write_metrics(tmp_path / "metrics.json", entries)
+    path = save_training_curves(metrics, tmp_path / "curves.png")
+    for colour in ("#9b3fb5", "#c7a008"):
+        assert count_colour(path, colour) > 50
+    with Image.open(path) as picture:
+        assert picture.height > 1200  # three rows: five terms and the precision
 
 
 def test_curves_without_mixed_losses_and_with_undefined_ap(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from .best_object import BestObjectTopKAssigner
 from .blocks import BlockwiseAssigner, RepeatingAssigner
 from .costs import FocalCost, GIoUCost, L1Cost, MatchCost, MatchCosts
 from .hungarian import HungarianAssigner
+from .mask_costs import DiceCost, ImageMasks, MaskCost, MaskMatchCost
 from .merge import AppendMissing, Merge, OverrideByOneToMany
 from .released import ReleasedTopKAssigner, seeded_generator
 from .top_k import Slots, TopKAssigner
@@ -16,10 +17,14 @@ __all__ = [
     "Assigner",
     "BestObjectTopKAssigner",
     "BlockwiseAssigner",
+    "DiceCost",
     "FocalCost",
     "GIoUCost",
     "HungarianAssigner",
+    "ImageMasks",
     "L1Cost",
+    "MaskCost",
+    "MaskMatchCost",
     "MatchCost",
     "MatchCosts",
     "Merge",

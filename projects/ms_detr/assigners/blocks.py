@@ -32,24 +32,16 @@ class BlockwiseAssigner(Assigner):
     def __call__(self, predictions: LayerPredictions, targets: Targets) -> Assignment:
         """Assign; blocks are made images of a larger batch, so that the assigner is called once."""
         blocks = predictions.blocks
-        object_G = targets.tiled(blocks)
-        images = Targets(
-            labels_G=targets.labels_G[object_G],
-            boxes_G4=targets.boxes_G4[object_G],
-            counts=tuple(count for count in targets.counts for _ in range(blocks)),
-            num_boxes=targets.num_boxes * blocks,
-        )
-        folded = LayerPredictions(
-            predictions.logits_BNK.unflatten(1, (blocks, -1)).flatten(0, 1),
-            predictions.boxes_BN4.unflatten(1, (blocks, -1)).flatten(0, 1),
-        )
+        folded = predictions.blocks_as_images()
+        counts = tuple(count for count in targets.counts for _ in range(blocks))
+        images, object_P = targets.repeated(blocks, counts)
         pairs = self.assigner(folded, images)
         size = folded.boxes_BN4.shape[1]
         return replace(
             pairs,
             image_P=pairs.image_P.div(blocks, rounding_mode="floor"),
             query_P=pairs.query_P + pairs.image_P.remainder(blocks) * size,
-            target_P=object_G[pairs.target_P],
+            target_P=object_P[pairs.target_P],
         )
 
 
@@ -74,12 +66,7 @@ class RepeatingAssigner(Assigner):
     @torch.no_grad()
     def __call__(self, predictions: LayerPredictions, targets: Targets) -> Assignment:
         """Assign; the pairs name the objects that were repeated, not their copies."""
-        object_G = targets.tiled(self.repeats)
-        repeated = Targets(
-            labels_G=targets.labels_G[object_G],
-            boxes_G4=targets.boxes_G4[object_G],
-            counts=tuple(count * self.repeats for count in targets.counts),
-            num_boxes=targets.num_boxes * self.repeats,
-        )
+        counts = tuple(count * self.repeats for count in targets.counts)
+        repeated, object_P = targets.repeated(self.repeats, counts)
         pairs = self.assigner(predictions, repeated)
-        return replace(pairs, target_P=object_G[pairs.target_P])
+        return replace(pairs, target_P=object_P[pairs.target_P])

@@ -8,6 +8,7 @@ from torchvision.ops import box_convert, generalized_box_iou
 
 from ..arguments import require_kind, require_number
 from ..registry import MATCH_COSTS
+from .mask_costs import ImageMasks, MaskMatchCost
 
 
 class MatchCost:
@@ -76,22 +77,48 @@ class GIoUCost(MatchCost):
 
 
 class MatchCosts:
-    """Weighted sum of named prices: ``MatchCosts(l1=L1Cost(5.0), giou=GIoUCost(2.0))``."""
+    """Weighted sum of named prices: ``MatchCosts(l1=L1Cost(5.0), giou=GIoUCost(2.0))``.
 
-    def __init__(self, **costs: MatchCost):
+    Prices of masks (:class:`MaskCost`, :class:`DiceCost`) may be among them.
+    """
+
+    def __init__(self, **costs: MatchCost | MaskMatchCost):
         if not costs:
             raise ValueError("MatchCosts needs at least one cost")
         for name, cost in costs.items():
             mend = f"delete it with '~...costs.{name}', or give its weight: costs.{name}.weight=1"
-            require_kind(f"cost {name}", cost, MatchCost, mend)
+            if not isinstance(cost, MaskMatchCost):
+                require_kind(f"cost {name}", cost, MatchCost, mend)
         self.costs = costs
 
     def __call__(
-        self, logits_NK: Tensor, boxes_N4: Tensor, labels_G: Tensor, boxes_G4: Tensor
+        self,
+        logits_NK: Tensor,
+        boxes_N4: Tensor,
+        labels_G: Tensor,
+        boxes_G4: Tensor,
+        masks: ImageMasks | None = None,
     ) -> Tensor:
-        """Price (N, G) within one image."""
+        """Price (N, G) within one image.
+
+        Raises:
+            ValueError: masks have a price, but there are none.
+        """
+        of_masks = [cost for cost in self.costs.values() if isinstance(cost, MaskMatchCost)]
+        if of_masks and masks is None:
+            raise ValueError(
+                f"{type(of_masks[0]).__name__} needs predicted and true masks, but the detector "
+                "has no mask head; delete it from the costs, or give model.mask_head"
+            )
+        numbers = {cost.num_points for cost in of_masks}
+        samples = {number: masks.sample(number) for number in numbers} if masks else {}
         prices = [
-            cost.weight * cost(logits_NK, boxes_N4, labels_G, boxes_G4)
+            cost.weight
+            * (
+                cost(*samples[cost.num_points])
+                if isinstance(cost, MaskMatchCost)
+                else cost(logits_NK, boxes_N4, labels_G, boxes_G4)
+            )
             for cost in self.costs.values()
         ]
         return torch.stack(prices).sum(0)

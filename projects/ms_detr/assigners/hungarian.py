@@ -12,6 +12,7 @@ from ..registry import ASSIGNERS
 from ..structures import Assignment, LayerPredictions, Targets
 from .assigner import Assigner
 from .costs import MatchCosts
+from .mask_costs import ImageMasks
 
 
 @ASSIGNERS.register()
@@ -47,6 +48,7 @@ class HungarianAssigner(Assigner):
                 predictions.boxes_BN4[image],
                 targets.labels_G[own],
                 targets.boxes_G4[own],
+                image_masks(predictions, targets, image, own),
             )
             images.append(torch.full_like(query_P, image))
             queries.append(query_P)
@@ -57,16 +59,30 @@ class HungarianAssigner(Assigner):
         return Assignment(image_P, query_P, target_P, every_P, every_P, targets.num_boxes)
 
     def match(
-        self, logits_NK: Tensor, boxes_N4: Tensor, labels_G: Tensor, boxes_G4: Tensor
+        self,
+        logits_NK: Tensor,
+        boxes_N4: Tensor,
+        labels_G: Tensor,
+        boxes_G4: Tensor,
+        masks: ImageMasks | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Queries and objects of the pairs of one image, by object; G may be 0."""
         device = logits_NK.device
         if len(labels_G) == 0:
             empty = torch.zeros(0, dtype=torch.int64, device=device)
             return empty, empty
-        cost_NG = self.costs(logits_NK, boxes_N4, labels_G, boxes_G4).cpu()
+        cost_NG = self.costs(logits_NK, boxes_N4, labels_G, boxes_G4, masks).cpu()
         if not torch.isfinite(cost_NG).all():
             raise NonFiniteError("class logits or boxes of the predictions are NaN or infinite")
         query, target = (torch.from_numpy(i).to(device) for i in linear_sum_assignment(cost_NG))
         order = target.argsort()
         return query[order], target[order]
+
+
+def image_masks(
+    predictions: LayerPredictions, targets: Targets, image: int, own: slice
+) -> ImageMasks | None:
+    """The masks of one image, for prices that ask for them; None where there are none."""
+    if predictions.masks is None or targets.masks is None:
+        return None
+    return ImageMasks(predictions.masks, targets.masks, image, own)

@@ -10,6 +10,8 @@ from .coco import (
     register_shapes,
 )
 from .errors import DatasetError
+from .lvis import build_repeat_factor_loader
+from .mapper import InstanceMaskMapper
 from .shapes import SHAPE_CATEGORY_IDS, ShapesDataset, generate_shapes
 
 __all__ = [
@@ -18,7 +20,9 @@ __all__ = [
     "CocoSummary",
     "DatasetError",
     "DetrResize",
+    "InstanceMaskMapper",
     "ShapesDataset",
+    "build_repeat_factor_loader",
     "check_coco_json",
     "check_dataset",
     "checked_dataset_dicts",

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
-from .entries import check_annotations, check_categories, check_images, entries_of
+from .annotations import Accepted, check_annotations
+from .entries import check_categories, check_images, entries_of
 from .errors import DatasetError, Defects
 from .image_files import check_image_files
+from .layouts import COCO, Layout, LvisLayout
 
 __all__ = ["CocoSummary", "check_coco_json", "check_dataset", "read_coco_json"]
 
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 BOX_TOLERANCE = 1.0
 """Pixels that a box may reach beyond its image. Boxes rounded outwards, or counted from 1 as in
 VOC, overshoot by up to one pixel; detectron2 clips them. More than that is a mistake of units."""
+
+_MOST_IDS = 20  # annotation ids that a line of the log names
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class CocoSummary:
         num_crowd: annotations with iscrowd 1; detectron2 leaves them out of training targets.
         degenerate_ids: annotations accepted under `degenerate="skip"`: their boxes have zero
             width or height, and detectron2's mapper drops them from training targets.
+        maskless_ids: annotations accepted under `maskless="skip"`: they have no mask.
+        boxless_ids: annotations without a box; that of the mask takes its place.
     """
 
     json_file: str
@@ -51,6 +57,8 @@ class CocoSummary:
     num_annotations: int
     num_crowd: int
     degenerate_ids: tuple[int, ...] = ()
+    maskless_ids: tuple[int, ...] = ()
+    boxless_ids: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         return (
@@ -103,8 +111,10 @@ def check_coco_json(
     image_root: str | os.PathLike[str],
     *,
     degenerate: str = "error",
+    maskless: str = "keep",
     evaluation: bool = False,
     check_files: bool = True,
+    layout: Layout = COCO,
     image_key: str = "image_root",
     tolerance: float = BOX_TOLERANCE,
     limit: int = 10,
@@ -117,31 +127,36 @@ def check_coco_json(
         degenerate: what to do with boxes of zero width or height: "error", or "skip" to accept
             and log them. COCO's own train2017 has two. Negative and non-finite boxes are always
             errors.
+        maskless: what to do with objects without a mask, that is without a segmentation or with
+            an empty one: "keep" where only boxes are wanted; "error"; or "skip" to accept and log
+            them. In training, polygons of fewer than three points beside others count likewise.
+            Crowds need a mask in evaluation only, where "skip" is not possible.
         evaluation: also ask for what COCOeval needs: "area" (finite, at least 0) and "iscrowd"
             of every annotation, and no annotation with id 0.
         check_files: open every image file (header and last bytes only).
+        layout: the keys that are asked for, `COCO` or those of LVIS.
         image_key: what messages call the setting of `image_root`, such as `dataset.val_images`.
-        tolerance: pixels that a box may reach beyond its image.
+        tolerance: pixels that a box, or a mask where masks are wanted, may reach beyond its image.
         limit: how many defects are printed in full.
 
     Raises:
         DatasetError: Something is wrong; the message lists the first `limit` defects.
     """
-    if degenerate not in ("error", "skip"):
-        raise DatasetError(f'degenerate is {degenerate!r}; mend: use "error" or "skip"')
+    _check_choices(degenerate, maskless, evaluation)
     source = os.fspath(json_file)
     content = read_coco_json(json_file)
     defects = Defects(source, limit)
     lists = {
-        key: entries_of(content, key, defects, source=source, evaluation=evaluation)
+        key: entries_of(content, key, defects, source=source, required=layout.keys(key, evaluation))
         for key in ("categories", "images", "annotations")
     }
     for key in ("categories", "images"):
         if not content[key]:
             raise DatasetError(f'{source}: the list "{key}" is empty; mend: add {key}')
     check_categories(lists["categories"], defects)
-    images = check_images(lists["images"], defects)
-    skipped = check_annotations(
+    layout.check_categories(lists["categories"], defects, evaluation)
+    images = check_images(layout.named_images(lists["images"], defects), defects)
+    accepted = check_annotations(
         lists["annotations"],
         images,
         defects,
@@ -149,23 +164,50 @@ def check_coco_json(
         category_ids=_mentioned_ids(content["categories"]),
         tolerance=tolerance,
         degenerate=degenerate,
+        maskless=maskless,
         evaluation=evaluation,
     )
     if check_files:
         check_image_files(images, image_root, defects, image_key=image_key)
     defects.raise_any()
-    if skipped:
-        logger.warning(
-            "%s: %d boxes of zero width or height are left out of training, annotation ids %s",
-            source, len(skipped), ", ".join(str(number) for number in skipped),
-        )  # fmt: skip
-    return _summary(source, lists, skipped)
+    _log_accepted(source, accepted)
+    return _summary(source, lists, accepted)
+
+
+def _check_choices(degenerate: str, maskless: str, evaluation: bool) -> None:
+    if degenerate not in ("error", "skip"):
+        raise DatasetError(f'degenerate is {degenerate!r}; mend: use "error" or "skip"')
+    if maskless not in ("keep", "error", "skip"):
+        raise DatasetError(f'maskless is {maskless!r}; mend: use "keep", "error" or "skip"')
+    if evaluation and maskless == "skip":
+        raise DatasetError(
+            'maskless is "skip", but objects cannot be left out of an evaluation; mend: use '
+            '"error", or "keep" to evaluate boxes only'
+        )
+
+
+def _log_accepted(source: str, accepted: Accepted) -> None:
+    for ids, what in (
+        (accepted.degenerate, "boxes of zero width or height are left out of training"),
+        (accepted.without_mask, "objects without a mask are left out of training"),
+        (accepted.in_part, "masks lose polygons of fewer than three points"),
+        (accepted.boxless, "annotations have no box and get that of their mask"),
+    ):
+        if ids:
+            shown = ", ".join(str(number) for number in ids[:_MOST_IDS])
+            more = f" and {len(ids) - _MOST_IDS} more" if len(ids) > _MOST_IDS else ""
+            logger.warning("%s: %d %s, annotation ids %s%s", source, len(ids), what, shown, more)
 
 
 def check_dataset(
-    name: str, *, degenerate: str = "error", evaluation: bool = False, check_files: bool = True
+    name: str,
+    *,
+    degenerate: str = "error",
+    maskless: str = "keep",
+    evaluation: bool = False,
+    check_files: bool = True,
 ) -> CocoSummary:
-    """Runs `check_coco_json` for a data set that is registered in detectron2.
+    """Runs `check_coco_json` for a data set that is registered in detectron2, COCO's or LVIS's.
 
     Raises:
         DatasetError: The name is not registered, was not registered with a COCO json, or the
@@ -193,8 +235,10 @@ def check_dataset(
         json_file,
         image_root,
         degenerate=degenerate,
+        maskless=maskless,
         evaluation=evaluation,
         check_files=check_files,
+        layout=_layout_of(metadata),
         image_key=metadata.get(
             "image_key", "image_root (for data sets of detectron2: DETECTRON2_DATASETS)"
         ),
@@ -203,13 +247,19 @@ def check_dataset(
     return summary
 
 
+def _layout_of(metadata: Metadata) -> Layout:
+    if metadata.get("evaluator_type") == "lvis":
+        return LvisLayout.of(len(metadata.thing_classes))
+    return COCO
+
+
 def _mentioned_ids(entries: list[Any]) -> set[int]:
     """Integer ids of all entries, broken ones too, so that one defect is not noted twice."""
     ids = (entry.get("id") for entry in entries if isinstance(entry, dict))
     return {number for number in ids if isinstance(number, int)}
 
 
-def _summary(source: str, lists: dict[str, list[dict]], skipped: list[int]) -> CocoSummary:
+def _summary(source: str, lists: dict[str, list[dict]], accepted: Accepted) -> CocoSummary:
     categories = sorted(lists["categories"], key=lambda entry: entry["id"])
     annotations = lists["annotations"]
     occupied = {entry["image_id"] for entry in annotations}
@@ -220,5 +270,7 @@ def _summary(source: str, lists: dict[str, list[dict]], skipped: list[int]) -> C
         num_images_without_objects=len(lists["images"]) - len(occupied),
         num_annotations=len(annotations),
         num_crowd=sum(entry.get("iscrowd", 0) for entry in annotations),
-        degenerate_ids=tuple(skipped),
+        degenerate_ids=accepted.degenerate,
+        maskless_ids=accepted.without_mask,
+        boxless_ids=accepted.boxless,
     )

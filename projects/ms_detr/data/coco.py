@@ -9,11 +9,15 @@ from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import register_coco_instances
+from detectron2.structures import BoxMode
 from detectron2.utils import comm
 
 from .checks import check_dataset, read_coco_json
 from .entries import check_categories, entries_of
 from .errors import DatasetError, Defects
+from .layouts import COCO
+from .lvis import require_lvis
+from .segmentations import box_of, has_mask
 from .shapes import ShapesDataset
 
 __all__ = [
@@ -88,7 +92,9 @@ def _read_categories(path: str, stamp: int) -> CocoJson:
     del stamp
     content = read_coco_json(path)
     defects = Defects(path)
-    categories = entries_of(content, "categories", defects, source=path)
+    categories = entries_of(
+        content, "categories", defects, source=path, required=COCO.keys("categories", False)
+    )
     check_categories(categories, defects)
     defects.raise_any()
     if not categories:
@@ -204,6 +210,7 @@ def checked_dataset_dicts(
     filter_empty: bool = False,
     evaluation: bool = False,
     degenerate: str = "error",
+    maskless: str = "keep",
     check_files: bool = True,
 ) -> list[dict]:
     """Checks a registered COCO data set, then loads it with detectron2.
@@ -217,21 +224,44 @@ def checked_dataset_dicts(
         evaluation: also ask for what COCOeval needs.
         degenerate: see `check_coco_json`. Boxes of zero width or height that are let through
             are dropped by detectron2's `DatasetMapper`, not here.
+        maskless: "keep" objects without a mask, where masks are not used; or, where they are,
+            "error" for them, or "skip" to leave them out of training. See `check_coco_json`.
         check_files: open every image file.
 
     Returns:
-        detectron2's list of dictionaries, one per image.
+        detectron2's list of dictionaries, one per image. Annotations without a box have that of
+        their mask.
 
     Raises:
-        DatasetError: The data set has defects.
+        DatasetError: The data set has defects, or is LVIS and the package `lvis` is missing.
     """
+    if MetadataCatalog.get(names).get("evaluator_type") == "lvis":
+        require_lvis()
     check_dataset(
         names,
         degenerate=degenerate,
+        maskless=maskless,
         evaluation=evaluation,
         check_files=check_files and comm.is_main_process(),
     )
-    return get_detection_dataset_dicts(names, filter_empty=filter_empty)
+    records = get_detection_dataset_dicts(names, filter_empty=filter_empty)
+    for record in records:
+        _complete(record, drop_maskless=maskless == "skip")
+    return records
+
+
+def _complete(record: dict, *, drop_maskless: bool) -> None:
+    """Gives annotations their boxes, and leaves out objects without a mask, in place."""
+    if drop_maskless:
+        record["annotations"] = [
+            entry
+            for entry in record["annotations"]
+            if entry.get("iscrowd", 0) or has_mask(entry.get("segmentation"))
+        ]
+    for entry in record["annotations"]:
+        if "bbox" not in entry:
+            entry["bbox"] = box_of(entry["segmentation"])
+            entry["bbox_mode"] = BoxMode.XYWH_ABS
 
 
 def _given(value: str | os.PathLike[str] | None, key: str) -> str:

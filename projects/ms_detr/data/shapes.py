@@ -1,8 +1,8 @@
 """The embedded data set: textured scenes of five classes of shapes, written as COCO json.
 
-Boxes, polygons and areas describe the *visible* part of an object, as in COCO. A region with a
-hole (a ring, or an object with a smaller one on top) is cut through the hole into parts without
-holes, because COCO polygons cannot express one.
+Boxes, masks and areas describe the *visible* part of an object, as in COCO: what lies behind
+another object or beyond the border is not there. Boxes and areas are finer than pixels. Masks are
+compressed RLE, which can express holes; a pixel belongs to the object that covers at least half.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
+from pycocotools import mask as mask_util
 
 from .errors import DatasetError
 from .scenes import SHAPE_NAMES, SUPERSAMPLING, Scene, draw_scene
 
-__all__ = ["SHAPE_CATEGORY_IDS", "ShapesDataset", "generate_shapes", "polygons_of"]
+__all__ = ["SHAPE_CATEGORY_IDS", "ShapesDataset", "generate_shapes", "mask_of"]
 
 logger = logging.getLogger(__name__)
 
 SHAPE_CATEGORY_IDS = (1, 2, 3, 5, 8)  # with gaps, so that the id map is exercised
-_GENERATOR = "ms_detr.data.shapes 2"  # raise the number when scenes change
+_GENERATOR = "ms_detr.data.shapes 3"  # raise the number when scenes or labels change
 _MIN_IMAGE_SIZE = 64
 
 
@@ -164,40 +165,20 @@ def _annotations(scene: Scene, image_id: int, *, first_id: int) -> list[dict]:
                 "bbox": [float(v) for v in (left, top, right - left, bottom - top)],
                 "area": float(np.count_nonzero(item.visible)) / SUPERSAMPLING**2,
                 "iscrowd": 0,
-                "segmentation": polygons_of(item.visible, 1 / SUPERSAMPLING),
+                "segmentation": mask_of(item.visible),
             }
         )
     return entries
 
 
-def polygons_of(mask: np.ndarray, scale: float = 1.0) -> list[list[float]]:
-    """Traces a binary mask with polygons that have no holes.
+def mask_of(visible: np.ndarray) -> dict[str, Any]:
+    """The compressed RLE, in pixels of the image, of a region on the finer raster of a scene.
 
     Args:
-        mask: (H, W) bool.
-        scale: factor from mask pixels to the units of the result.
-
-    Returns:
-        COCO polygons [[x0, y0, x1, y1, ...], ...]. Parts of fewer than three corners are left
-        out. Outlines run through the centres of the border pixels of the mask.
+        visible: (S*H, S*W) bool, S = `SUPERSAMPLING`.
     """
-    contours, hierarchy = cv2.findContours(
-        mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
-    )
-    if not contours:
-        return []
-    # hierarchy rows are (next, previous, first child, parent): a contour with a parent is a hole
-    holes = [contour for contour, row in zip(contours, hierarchy[0]) if row[3] >= 0]
-    if holes:
-        x, _, width, _ = cv2.boundingRect(holes[0])
-        cut = x + width // 2
-        left, right = mask.copy(), mask.copy()
-        left[:, cut:] = False
-        right[:, :cut] = False
-        return polygons_of(left, scale) + polygons_of(right, scale)
-    polygons = []
-    for contour in contours:
-        corners = cv2.approxPolyDP(contour, 0.7, True)[:, 0]
-        if len(corners) >= 3:
-            polygons.append([float(value) for value in ((corners + 0.5) * scale).ravel()])
-    return polygons
+    height, width = (side // SUPERSAMPLING for side in visible.shape)
+    blocks = visible.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING)
+    mask = blocks.mean((1, 3)) >= 0.5
+    counts = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
+    return {"size": [height, width], "counts": counts.decode("ascii")}

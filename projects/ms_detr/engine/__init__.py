@@ -1,7 +1,9 @@
 """Training and evaluation: the step, the loop, and the checks before them."""
 
+from .checkpoint import ReportingCheckpointer
 from .checks import check_classes, check_data, check_output_dir, check_values, dataset_names
 from .device import resolve_amp, resolve_device
+from .freeze import KeepFrozen, freeze_parts
 from .loop import do_eval_only, do_test, do_train
 from .parameters import get_parameter_groups
 from .setup import check_processes, prepare_dataset, setup
@@ -9,7 +11,9 @@ from .trainer import Trainer
 from .writers import ProgressWriter, build_writers
 
 __all__ = [
+    "KeepFrozen",
     "ProgressWriter",
+    "ReportingCheckpointer",
     "Trainer",
     "build_writers",
     "check_classes",
@@ -21,6 +25,7 @@ __all__ = [
     "do_eval_only",
     "do_test",
     "do_train",
+    "freeze_parts",
     "get_parameter_groups",
     "prepare_dataset",
     "resolve_amp",

@@ -11,13 +11,13 @@ from typing import Any
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
-from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from ..config import iterate_nodes
-from ..data import check_dataset, checked_dataset_dicts
+from ..data import DatasetError, check_dataset, checked_dataset_dicts
 from ..errors import ConfigError
+from .mask_checks import check_masks, target_of
 
 
 def check_values(cfg: DictConfig) -> None:
@@ -149,10 +149,12 @@ def check_settings(cfg: DictConfig, *, resume: bool = False, evaluate: bool = Fa
 
     Raises:
         ConfigError: see :func:`check_values`, :func:`check_output_dir`,
-            :func:`check_init_checkpoint`.
+            :func:`check_init_checkpoint`, :func:`check_masks`.
     """
     check_values(cfg)
     check_init_checkpoint(cfg, resume=resume, evaluate=evaluate)
+    if not evaluate:
+        check_masks(cfg)
     if comm.is_main_process():
         check_output_dir(cfg.train.output_dir)
 
@@ -206,12 +208,17 @@ def check_data(cfg: DictConfig, *splits: str) -> None:
         return
     for split in splits or ("train", "test"):
         for dataset in _datasets(cfg, split):
-            target = dataset.get("_target_")
-            if (locate(target) if isinstance(target, str) else target) is checked_dataset_dicts:
+            if target_of(dataset) is checked_dataset_dicts:
                 continue
             names = instantiate(dataset.get("names"))
             for name in [names] if isinstance(names, str) else names or ():
-                check_dataset(name, evaluation=split == "test")
+                summary = check_dataset(name, evaluation=split == "test")
+                if summary.boxless_ids:
+                    raise DatasetError(
+                        f"{summary.json_file}: annotation {summary.boxless_ids[0]} has a mask and "
+                        "no box, which only ms_detr.data.checked_dataset_dicts completes; mend: "
+                        f"make it dataloader.{split}.dataset, or write the boxes"
+                    )
 
 
 def check_classes(cfg: DictConfig, model: nn.Module, names: Sequence[str]) -> None:

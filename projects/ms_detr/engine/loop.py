@@ -19,8 +19,10 @@ from omegaconf import DictConfig
 from torch import nn
 
 from .build import build, load_weights
+from .checkpoint import ReportingCheckpointer
 from .checks import check_classes, check_data, check_settings, check_supervisions, dataset_names
 from .device import resolve_amp, resolve_device
+from .freeze import KeepFrozen, freeze_parts
 from .trainer import Trainer
 from .writers import build_writers, keep_old_metrics
 
@@ -50,9 +52,10 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
     loaders = _build_loaders(cfg, "train", "test")
     model = _build_model(cfg, dataset_names(cfg))
     check_supervisions(model)
+    frozen = freeze_parts(model, cfg.train.get("freeze") or ())
     _log_size(model)
     trainer = _build_trainer(cfg, model, loaders["train"])
-    checkpointer = DetectionCheckpointer(trainer.model, cfg.train.output_dir, trainer=trainer)
+    checkpointer = ReportingCheckpointer(trainer.model, cfg.train.output_dir, trainer=trainer)
     resumed = resume and checkpointer.has_checkpoint()
     if comm.is_main_process() and not resumed:
         keep_old_metrics(cfg.train.output_dir)
@@ -64,6 +67,7 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
         results.update({} if trainer.failed else do_test(cfg, trainer.model, loaders["test"]))
         return results
 
+    trainer.register_hooks([KeepFrozen(frozen)])
     trainer.register_hooks(_build_hooks(cfg, checkpointer, evaluate))
     start = _load(cfg, trainer, checkpointer, resume)
     if start >= cfg.train.max_iter:
@@ -106,7 +110,7 @@ def do_eval_only(cfg: DictConfig) -> Results:
     check_settings(cfg, evaluate=True)
     loaders = _build_loaders(cfg, "test")
     model = _build_model(cfg, dataset_names(cfg, "test"))
-    load_weights(DetectionCheckpointer(model), cfg.train.init_checkpoint)
+    load_weights(ReportingCheckpointer(model), cfg.train.init_checkpoint)
     results = do_test(cfg, _distribute(cfg, model), loaders["test"])
     return _save_results(cfg, results, None, "results_eval.json")
 

@@ -1,20 +1,25 @@
 """From query states to predictions, and from predictions to detections."""
 
 from .boxes import apply_delta, inverse_sigmoid
+from .masks import AttentionMaskHead, MaskHead, QueryPixelMaskHead, paste_masks
 from .normalized import NormalizedPredictionHeads
 from .postprocess import ClippedDetections, NMSDetections, Postprocess, TopKDetections
 from .prediction import BoxHeads, ClassHeads, PredictionHeads, SharedPredictionHeads
 
 __all__ = [
+    "AttentionMaskHead",
     "BoxHeads",
     "ClassHeads",
     "ClippedDetections",
+    "MaskHead",
     "NMSDetections",
     "NormalizedPredictionHeads",
     "Postprocess",
     "PredictionHeads",
+    "QueryPixelMaskHead",
     "SharedPredictionHeads",
     "TopKDetections",
     "apply_delta",
     "inverse_sigmoid",
+    "paste_masks",
 ]

@@ -8,6 +8,7 @@ beyond the image, and an empty one is kept; `ClippedDetections` cuts and drops t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from detectron2.structures import Boxes, Instances
@@ -15,6 +16,7 @@ from torch import Tensor
 from torchvision.ops import batched_nms, box_convert
 
 from ..structures import LayerPredictions
+from .masks import paste_masks
 
 _NMS_CANDIDATES = 10_000  # pairs that the published suppression looks at
 
@@ -33,8 +35,8 @@ class Postprocess:
                 evaluation that of the picture in the data set, whatever the detector was shown.
 
         Returns:
-            Instances of these sizes with pred_boxes (x0, y0, x1, y1), scores in [0, 1] and
-            pred_classes.
+            Instances of these sizes with pred_boxes (x0, y0, x1, y1), scores in [0, 1],
+            pred_classes and, if masks are predicted, pred_masks (M, height, width), bool.
 
         Raises:
             ValueError: there is not one size for each image.
@@ -56,7 +58,10 @@ class TopKDetections(Postprocess):
         self, predictions: LayerPredictions, output_sizes: Sequence[tuple[int, int]]
     ) -> list[Instances]:
         pairs = _best_pairs(predictions, output_sizes, self.num_detections)
-        return [_instances(*image) for image in zip(output_sizes, *pairs)]
+        return [
+            _instances(predictions, image, size, found)
+            for image, (size, found) in enumerate(zip(output_sizes, pairs))
+        ]
 
 
 class NMSDetections(Postprocess):
@@ -82,11 +87,12 @@ class NMSDetections(Postprocess):
         self, predictions: LayerPredictions, output_sizes: Sequence[tuple[int, int]]
     ) -> list[Instances]:
         pairs = _best_pairs(predictions, output_sizes, _NMS_CANDIDATES)
-        found = []
-        for size, boxes, scores, labels in zip(output_sizes, *pairs):
-            keep = self._suppress(boxes, scores, labels)[: self.num_detections]
-            found.append(_instances(size, boxes[keep], scores[keep], labels[keep]))
-        return found
+        kept = []
+        for image, (size, found) in enumerate(zip(output_sizes, pairs)):
+            keep = self._suppress(found.boxes_M4, found.scores_M, found.labels_M)
+            found = _Pairs(*(values[keep[: self.num_detections]] for values in found))
+            kept.append(_instances(predictions, image, size, found))
+        return kept
 
     def _suppress(self, boxes_M4: Tensor, scores_M: Tensor, labels_M: Tensor) -> Tensor:
         """Indices of the pairs that stay, best first."""
@@ -132,14 +138,19 @@ def _at_least_one(num_detections: int) -> int:
     return num_detections
 
 
+class _Pairs(NamedTuple):
+    """(query, class) pairs of an image, best score first; boxes are in pixels."""
+
+    boxes_M4: Tensor
+    scores_M: Tensor
+    labels_M: Tensor
+    query_M: Tensor
+
+
 def _best_pairs(
     predictions: LayerPredictions, output_sizes: Sequence[tuple[int, int]], count: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The best (query, class) pairs of every image: boxes in pixels, scores, class indices.
-
-    Returns:
-        boxes_BM4, scores_BM and labels_BM, best score first; M is ``count``, or all if fewer.
-    """
+) -> list[_Pairs]:
+    """The ``count`` best pairs of every image, or all if there are fewer."""
     batch, _, num_classes = predictions.logits_BNK.shape
     if len(output_sizes) != batch:
         raise ValueError(
@@ -153,13 +164,21 @@ def _best_pairs(
     boxes_BM4 = boxes_BN4.gather(1, query_BM[..., None].expand(-1, -1, 4))
     scales = [[width, height, width, height] for height, width in output_sizes]
     boxes_BM4 = boxes_BM4 * boxes_BM4.new_tensor(scales).reshape(batch, 1, 4)
-    return boxes_BM4, scores_BM, pairs_BM % num_classes
+    images = zip(boxes_BM4, scores_BM, pairs_BM % num_classes, query_BM)
+    return [_Pairs(*image) for image in images]
 
 
 def _instances(
-    size: tuple[int, int], boxes_M4: Tensor, scores_M: Tensor, labels_M: Tensor
+    predictions: LayerPredictions, image: int, size: tuple[int, int], found: _Pairs
 ) -> Instances:
+    """Detections of one image, with masks where they are predicted."""
     height, width = size
-    return Instances(
-        (height, width), pred_boxes=Boxes(boxes_M4), scores=scores_M, pred_classes=labels_M
+    instances = Instances(
+        (height, width),
+        pred_boxes=Boxes(found.boxes_M4),
+        scores=found.scores_M,
+        pred_classes=found.labels_M,
     )
+    if predictions.masks is not None:
+        instances.pred_masks = paste_masks(predictions.masks, image, found.query_M, (height, width))
+    return instances

@@ -2,6 +2,22 @@
 
 from .box import GIoULoss, L1Loss
 from .classification import FocalLoss
+from .mask import MaskCrossEntropy, MaskDice, MaskTerm
+from .mask_losses import EveryLayerMaskLosses, MaskLosses
+from .points import MaskSamples, UncertainPoints
 from .term import LossTerm, LossTerms
 
-__all__ = ["FocalLoss", "GIoULoss", "L1Loss", "LossTerm", "LossTerms"]
+__all__ = [
+    "EveryLayerMaskLosses",
+    "FocalLoss",
+    "GIoULoss",
+    "L1Loss",
+    "LossTerm",
+    "LossTerms",
+    "MaskCrossEntropy",
+    "MaskDice",
+    "MaskLosses",
+    "MaskSamples",
+    "MaskTerm",
+    "UncertainPoints",
+]

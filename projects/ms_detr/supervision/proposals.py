@@ -50,8 +50,8 @@ class ProposalSupervision(Supervision):
         """What the proposals are taught."""
         objects = targets.as_objectness()
         logits, blocks = proposals.logits_BSK, proposals.blocks
-        matched = LayerPredictions(logits, self.matched_boxes(proposals), blocks)
-        predictions = LayerPredictions(logits, proposals.boxes_BS4, blocks)
+        matched = LayerPredictions(logits, self.matched_boxes(proposals), blocks=blocks)
+        predictions = LayerPredictions(logits, proposals.boxes_BS4, blocks=blocks)
         return Lesson(predictions, objects, assign(self.assigner, matched, objects, 0))
 
     @staticmethod
@@ -90,5 +90,5 @@ class ChosenProposalSupervision(ProposalSupervision):
             values.gather(1, chosen_BN1.expand(-1, -1, values.shape[-1]))
             for values in (proposals.logits_BSK, proposals.boxes_BS4)
         )
-        predictions = LayerPredictions(logits, boxes, proposals.blocks)
+        predictions = LayerPredictions(logits, boxes, blocks=proposals.blocks)
         return Lesson(predictions, targets, assign(self.assigner, predictions, targets, 0))

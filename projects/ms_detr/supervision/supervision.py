@@ -12,7 +12,7 @@ from ..arguments import require_kind, require_number
 from ..assigners import Assigner, Merge
 from ..errors import NonFiniteError
 from ..heads import BoxHeads, ClassHeads, PredictionHeads
-from ..losses import LossTerms
+from ..losses import LossTerms, MaskLosses
 from ..query_groups import PRIMARY
 from ..structures import (
     TAPS,
@@ -36,6 +36,7 @@ OPTIONAL: dict[str, tuple[type, str]] = {
     "class_heads": (ClassHeads, "ms_detr.heads.ClassHeads"),
     "box_heads": (BoxHeads, "ms_detr.heads.BoxHeads"),
     "merge": (Merge, "ms_detr.assigners.AppendMissing"),
+    "masks": (MaskLosses, "ms_detr.losses.MaskLosses"),
 }
 
 
@@ -113,6 +114,7 @@ class Supervision(nn.Module):
         branch: called with (states, layer) before the heads; it exists in training only.
         class_heads, box_heads: own predictors, in training only; None: those of the detector.
         merge: adds the pairs of another supervision of the set to those of the assigner.
+        masks: losses of the masks of the pairs; the detector needs a mask head then.
 
     Raises:
         ValueError: an unknown tap, or a part of another class.
@@ -131,6 +133,7 @@ class Supervision(nn.Module):
         class_heads: ClassHeads | None = None,
         box_heads: BoxHeads | None = None,
         merge: Merge | None = None,
+        masks: MaskLosses | None = None,
     ):
         super().__init__()
         if tap not in TAPS:
@@ -145,8 +148,12 @@ class Supervision(nn.Module):
                 "class_heads": class_heads,
                 "box_heads": box_heads,
                 "merge": merge,
+                "masks": masks,
             }
         )
+        twice = {name for name, _ in terms} & set(masks.terms if masks is not None else ())
+        if twice:
+            raise ValueError(f"terms and masks of a supervision both have {sorted(twice)}")
         self.assigner = assigner
         self.terms = terms
         self.weight = weight
@@ -157,24 +164,31 @@ class Supervision(nn.Module):
         self.class_heads = class_heads
         self.box_heads = box_heads
         self.merge = merge
+        self.masks = masks
 
     def predict(self, outputs: TrainingOutputs) -> list[LayerPredictions]:
         """What the taught states of every layer predict."""
-        references = outputs.states.references
-        predictions = [
-            outputs.heads(
-                self.branch(states, layer),
-                references[layer],
-                layer,
-                class_heads=self.class_heads,
-                box_heads=self.box_heads,
-            )
+        return [
+            self._predict_layer(outputs, self.branch(states, layer), layer)
             for layer, states in enumerate(outputs.states.taps[self.tap])
         ]
-        return [
-            replace(layer, blocks=outputs.blocks, counted_BN=outputs.counted_BN)
-            for layer in predictions
-        ]
+
+    def _predict_layer(
+        self, outputs: TrainingOutputs, states_BNC: Tensor, layer: int
+    ) -> LayerPredictions:
+        predictions = outputs.heads(
+            states_BNC,
+            outputs.states.references[layer],
+            layer,
+            class_heads=self.class_heads,
+            box_heads=self.box_heads,
+        )
+        return replace(
+            predictions,
+            masks=outputs.states.masks_of(states_BNC),
+            blocks=outputs.blocks,
+            counted_BN=outputs.counted_BN,
+        )
 
     def prepare(self, outputs: TrainingOutputs, targets: Targets) -> list[Lesson]:
         """One lesson per layer."""
@@ -193,13 +207,20 @@ class Supervision(nn.Module):
 
     def losses(self, lessons: list[Lesson]) -> dict[str, Tensor]:
         """Weighted scalar losses by "<layer>/<term>"."""
-        return {
+        losses = {
             f"{layer}/{name}": self.weight
             * term.weight
             * term(lesson.predictions, lesson.targets, lesson.assignment)
             for layer, lesson in enumerate(lessons)
             for name, term in self.terms
         }
+        if self.masks is None:
+            return losses
+        for layer in self.masks.layers(len(lessons)):
+            lesson = lessons[layer]
+            of_masks = self.masks(lesson.predictions, lesson.targets, lesson.assignment)
+            losses |= {f"{layer}/{name}": self.weight * loss for name, loss in of_masks.items()}
+        return losses
 
     def check_fit(self, key: str, num_classes: int, num_layers: int) -> None:
         """Compares the own heads and the branch with the detector.

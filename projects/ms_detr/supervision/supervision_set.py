@@ -115,6 +115,10 @@ class SupervisionSet(nn.ModuleDict):
         for name, supervision in self.named():
             supervision.check_fit(f"model.supervisions.{name}", num_classes, num_layers)
 
+    def teaches_masks(self) -> bool:
+        """Whether some supervision has losses for masks."""
+        return any(supervision.masks is not None for _, supervision in self.named())
+
     def _check_group(self, name: str) -> None:
         groups = [other for other, supervision in self.named() if supervision.source is not None]
         offered = ", ".join(groups) or "there is none"

@@ -31,7 +31,13 @@ _SUPERVISIONS = {
 _FURTHER_COLOURS = ("#9b3fb5", "#2e9e5b", "#c7a008", "#d1345b", "#17a2a8", "#7a5230")
 _EVALUATED = ("bbox", "segm")  # metrics of classes whose names hold slashes look like losses
 _TERMS = {"class": "classification", "l1": "box L1", "giou": "box GIoU"}
-_PRECISIONS = {"bbox/AP": ("AP", "#1f5fbf"), "bbox/AP50": ("AP50", "#2e9e5b")}
+_FURTHER_TERMS = {"mask": "mask cross-entropy", "dice": "mask dice"}
+_PRECISIONS = {
+    "bbox/AP": ("AP", "#1f5fbf"),
+    "bbox/AP50": ("AP50", "#2e9e5b"),
+    "segm/AP": ("mask AP", "#9b3fb5"),
+    "segm/AP50": ("mask AP50", "#c7a008"),
+}
 
 
 def read_metrics(metrics_json: str | os.PathLike[str]) -> dict[str, Series]:
@@ -95,7 +101,7 @@ def loss_series(metrics: dict[str, Series]) -> dict[tuple[str, str], Series]:
 def save_training_curves(
     metrics_json: str | os.PathLike[str], path: str | os.PathLike[str], *, title: str = ""
 ) -> Path:
-    """Writes a PNG with one panel per loss term and one with AP over iterations.
+    """Writes a PNG with one panel per loss term and one with AP of boxes and masks over iterations.
 
     Losses are as they enter the total, weighted and summed over layers; the pale line is what was
     logged, the strong one a running mean. Every supervision and term that was logged is drawn;
@@ -117,11 +123,12 @@ def save_training_curves(
     precisions = {name: metrics[name] for name in _PRECISIONS if name in metrics}
     if not losses and not precisions:
         raise ValueError(
-            f"{metrics_json}: no loss named <supervision>/<layer>/<term> and no bbox/AP in it; "
+            f"{metrics_json}: no loss named <supervision>/<layer>/<term> and no AP in it; "
             "mend: give the metrics.json of a training of this project"
         )
     styles = _styles(losses)
-    terms = _TERMS | {term: term for _, term in losses if term not in _TERMS}
+    others = {term: _FURTHER_TERMS.get(term, term) for _, term in losses}
+    terms = _TERMS | {term: label for term, label in others.items() if term not in _TERMS}
     rows = math.ceil((len(terms) + 1) / 2)
     figure = Figure(figsize=(12, 3.8 * rows), dpi=120, layout="constrained", facecolor="white")
     canvas = FigureCanvasAgg(figure)

@@ -1,4 +1,4 @@
-"""Boxes with class names and scores drawn on an image.
+"""Boxes and masks with class names and scores drawn on an image.
 
 Drawn with Pillow rather than with detectron2's Visualizer: tags stay inside the image, avoid each
 other, have the colour of their class, and small images are enlarged before anything is drawn.
@@ -14,6 +14,7 @@ import numpy as np
 from detectron2.structures import BoxMode, Instances
 from PIL import Image, ImageDraw
 
+from .masks import draw_masks, masks_of_annotations, masks_of_instances
 from .style import class_colour, font, ink_on
 
 __all__ = ["Marks", "draw_detections"]
@@ -32,22 +33,28 @@ class Marks:
         classes: (N,) class indices.
         scores: (N,) in [0, 1], or None for ground truth.
         crowd: (N,) bool, regions annotated as a crowd.
+        masks: (N, H, W) bool in the size of the image, or None where there are none at all.
     """
 
     boxes: np.ndarray
     classes: np.ndarray
     scores: np.ndarray | None
     crowd: np.ndarray
+    masks: np.ndarray | None = None
 
     @classmethod
-    def of(cls, source: Instances | Sequence[dict[str, Any]]) -> Marks:
+    def of(cls, source: Instances | Sequence[dict[str, Any]], size: tuple[int, int]) -> Marks:
         """Reads detectron2's `Instances` (predicted or ground truth) or its annotation dicts.
+
+        Args:
+            source: what to draw.
+            size: (height, width) of the image.
 
         Raises:
             ValueError: The instances have neither `pred_boxes` nor `gt_boxes`.
         """
         if not isinstance(source, Instances):
-            return cls._of_annotations(source)
+            return cls._of_annotations(source, size)
         kind = "pred" if source.has("pred_boxes") else "gt"
         if not source.has(f"{kind}_boxes"):
             raise ValueError(
@@ -61,10 +68,11 @@ class Marks:
             source.get(f"{kind}_classes").numpy(),
             scores,
             np.zeros(len(source), dtype=bool),
+            masks_of_instances(source, kind),
         )
 
     @classmethod
-    def _of_annotations(cls, annotations: Sequence[dict[str, Any]]) -> Marks:
+    def _of_annotations(cls, annotations: Sequence[dict[str, Any]], size: tuple[int, int]) -> Marks:
         corners = [
             BoxMode.convert(list(entry["bbox"]), entry["bbox_mode"], BoxMode.XYXY_ABS)
             for entry in annotations
@@ -74,6 +82,7 @@ class Marks:
             np.array([entry["category_id"] for entry in annotations], dtype=np.int64),
             None,
             np.array([bool(entry.get("iscrowd", 0)) for entry in annotations], dtype=bool),
+            masks_of_annotations(annotations, size),
         )
 
     def above(self, threshold: float) -> Marks:
@@ -81,7 +90,10 @@ class Marks:
         if self.scores is None:
             return self
         keep = self.scores >= threshold
-        return Marks(self.boxes[keep], self.classes[keep], self.scores[keep], self.crowd[keep])
+        masks = None if self.masks is None else self.masks[keep]
+        return Marks(
+            self.boxes[keep], self.classes[keep], self.scores[keep], self.crowd[keep], masks
+        )
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -95,12 +107,13 @@ def draw_detections(
     score_threshold: float = 0.5,
     longer_side: int | None = None,
 ) -> np.ndarray:
-    """Draws boxes, class names and scores (in percent) on an image.
+    """Draws masks, boxes, class names and scores (in percent) on an image.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         detections: detectron2 `Instances` with predictions or ground truth, or annotation dicts
-            with "bbox", "bbox_mode", "category_id"; boxes in pixels of `image`.
+            with "bbox", "bbox_mode", "category_id"; boxes in pixels of `image`. Masks are drawn
+            where there are any: `pred_masks`, `gt_masks`, "segmentation".
         class_names: names by class index.
         score_threshold: predictions with a lower score are not drawn.
         longer_side: length in pixels that the longer side of the picture shall have; None keeps
@@ -122,7 +135,7 @@ def draw_detections(
             f"detections belong to an image of (height, width) {detections.image_size}, but the "
             f"image has {image.shape[:2]}; mend: draw on the image of that size"
         )
-    marks = Marks.of(detections).above(score_threshold)
+    marks = Marks.of(detections, image.shape[:2]).above(score_threshold)
     if len(marks) and not 0 <= marks.classes.min() <= marks.classes.max() < len(class_names):
         raise ValueError(
             f"class indices {marks.classes.min()} to {marks.classes.max()} for "
@@ -132,16 +145,25 @@ def draw_detections(
     scale = (longer_side or max(longest, _READABLE_SIDE)) / longest
     size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
     picture = Image.fromarray(image).resize(size, _SMALLER if scale < 1 else _LARGER)
-    _draw(picture, marks, scale, class_names)
+    order = np.arange(len(marks)) if marks.scores is None else np.argsort(marks.scores)
+    if marks.masks is not None:
+        picture = draw_masks(picture, marks.masks[order], marks.classes[order])
+    _draw(picture, marks, order, scale, class_names)
     return np.array(picture)
 
 
-def _draw(picture: Image.Image, marks: Marks, scale: float, class_names: Sequence[str]) -> None:
+def _draw(
+    picture: Image.Image,
+    marks: Marks,
+    order: np.ndarray,
+    scale: float,
+    class_names: Sequence[str],
+) -> None:
+    """Draws boxes and tags, those first in `order` below the others."""
     pen = ImageDraw.Draw(picture)
     longer = max(picture.size)
     line = max(2, round(longer / 190))
     letters = font(max(11, round(longer / 32)))
-    order = np.arange(len(marks)) if marks.scores is None else np.argsort(marks.scores)
     corners = marks.boxes * scale
     for index in order:
         x0, y0, x1, y1 = _clip(corners[index], picture.size)

@@ -93,8 +93,9 @@ def save_comparison_grid(
 
 def _pair(item: Comparison, class_names: Sequence[str], threshold: float) -> Image.Image:
     """Draws the two panels of one item with a caption above each."""
-    count = len(Marks.of(item.truth))
-    found = len(Marks.of(item.predictions).above(threshold))
+    size = item.image.shape[:2]
+    count = len(Marks.of(item.truth, size))
+    found = len(Marks.of(item.predictions, size).above(threshold))
     panels = [
         Image.fromarray(
             draw_detections(

@@ -1,0 +1,16 @@
+"""Train a small Mask-MS-DETR from scratch on any COCO-format json with masks, as `small.py` does
+with boxes.
+"""
+
+from detectron2.config import LazyCall as L
+
+from ms_detr.data import count_classes
+
+from ..common.data.masks import add_masks
+from ..models.ms_detr_mask_small import model
+from .small import dataloader, dataset, lr_multiplier, optimizer, train
+
+model.heads.num_classes = L(count_classes)(json_file="${dataset.train_json}")
+model.queries.num_queries = 100
+
+add_masks(dataloader, maskless="error", recompute_boxes=False)

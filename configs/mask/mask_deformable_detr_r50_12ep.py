@@ -1,0 +1,11 @@
+"""Mask-Deformable-DETR, R50, 300 queries, 12 epochs on COCO: the baseline of Mask-MS-DETR."""
+
+from ..common.backbones.resnet import resnet50_weights
+from ..common.data.coco_mask import dataloader
+from ..common.optim import AdamW as optimizer
+from ..common.schedule import lr_multiplier_12ep as lr_multiplier
+from ..common.train import train
+from ..models.mask_deformable_detr import model
+
+train.init_checkpoint = resnet50_weights
+train.output_dir = "output/mask_deformable_detr_r50_12ep"

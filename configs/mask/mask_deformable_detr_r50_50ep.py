@@ -1,0 +1,12 @@
+"""Mask-Deformable-DETR, R50, 300 queries, 50 epochs on COCO: the baseline of Mask-MS-DETR."""
+
+from ..common.backbones.resnet import resnet50_weights
+from ..common.data.coco_mask import dataloader
+from ..common.optim import AdamW as optimizer
+from ..common.schedule import lr_multiplier_50ep as lr_multiplier
+from ..common.train import train
+from ..models.mask_deformable_detr import model
+
+train.max_iter = 50 * 7393
+train.init_checkpoint = resnet50_weights
+train.output_dir = "output/mask_deformable_detr_r50_50ep"

@@ -1,0 +1,8 @@
+"""Masks of queries: two heads behind one interface, and pasting into the image."""
+
+from .attention import AttentionMaskHead
+from .head import MaskHead
+from .paste import paste_masks
+from .query_pixel import PixelDecoder, QueryPixelMaskHead
+
+__all__ = ["AttentionMaskHead", "MaskHead", "PixelDecoder", "QueryPixelMaskHead", "paste_masks"]

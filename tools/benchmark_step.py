@@ -1,11 +1,11 @@
-"""Time and peak memory of a training step: what a part of a model costs.
+"""Time and peak memory of a training step: what a method, or a part of a model, costs.
 
-    python tools/benchmark_step.py [--quick] [--json FILE.json] [--device cuda]
+    python tools/benchmark_step.py [--only methods] [--quick] [--json FILE.json] [--plot FILE.png]
 
-A step is forward, backward and the optimizer's update of the published recipe, with initial weights
-and random images: 2 images of 256 x 320 pixels with 7 objects each, 300 queries, ResNet-50. The
+A step is forward, backward and the optimizer's update, with initial weights and random images: 2
+images with 7 objects each, ResNet-50, 300 queries, and as many more as the method trains with. The
 models of a comparison take turns in one process; their memory is that of a process each, with
-weights and optimizer. Exits with 1 if a goal is missed; ``--quick`` measures small models only.
+weights and optimizer. Exits with 1 if a goal is missed. ``--quick`` takes smaller models.
 """
 
 from __future__ import annotations
@@ -32,71 +32,115 @@ from benchmarking import (
 )
 from detectron2.config import instantiate
 from detectron2.structures import BitMasks, Boxes, Instances
+from step_plot import draw
 
 from ms_detr.config import load_config
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-HEIGHT, WIDTH, IMAGES, OBJECTS = 256, 320, 2, 7
+IMAGES, OBJECTS = 2, 7
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is trained.
+
+    Attributes:
+        file: below ``configs``, without ".py".
+        time, memory: goals for it / the base of its comparison; None: only told.
+        overrides: of the config.
+    """
+
+    file: str
+    time: float | None = None
+    memory: float | None = None
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models, and how much more one may cost than the other.
+    """Models at one size, and the one that the others are compared with.
 
     Attributes:
-        name: what is compared.
-        model, base: files below ``configs/models``.
-        time, memory: goals for model / base; None for numbers that are only told.
-        quick: measure it with ``--quick``, and nothing else.
+        base: name of the latter.
+        models: by the name that figures give them.
+        size: height and width of the images.
     """
 
-    name: str
-    model: str
     base: str
-    time: float | None = None
-    memory: float | None = None
-    quick: bool = False
+    models: dict[str, Model]
+    size: tuple[int, int]
 
 
-COMPARISONS = (
-    Comparison("masks", "ms_detr_mask", "ms_detr", time=1.35, memory=1.30),
-    Comparison("masks by attention", "ms_detr_mask_attention", "ms_detr"),
-    Comparison("masks, small", "ms_detr_mask_small", "ms_detr_small", quick=True),
-)
+_small = ("model.queries.num_queries=300",)
+_methods = {
+    "one-to-one": Model("baselines/deformable_detr_pp_r50_300q_12ep"),
+    "MS-DETR": Model("ms_detr/ms_detr_pp_r50_300q_12ep", time=1.03, memory=1.025),
+    "MS-DETR without feed-forward": Model("variants/ms_detr_pp_c_no_feed_forward_r50_300q_12ep"),
+    "Group DETR": Model("comparators/group_deformable_detr_pp_r50_300q_12ep"),
+    "H-DETR": Model("comparators/h_deformable_detr_pp_r50_300q_12ep"),
+    "DN-DETR": Model("comparators/dn_deformable_detr_pp_r50_300q_12ep"),
+    "DINO": Model("comparators/dino_4scale_r50_900q_12ep", overrides=_small),
+}
+COMPARISONS = {
+    "masks": Comparison(
+        "boxes",
+        {
+            "boxes": Model("models/ms_detr"),
+            "masks": Model("models/ms_detr_mask", time=1.35, memory=1.30),
+        },
+        (256, 320),
+    ),
+    "methods": Comparison("one-to-one", _methods, (512, 672)),
+}
+_quick_methods = {
+    "one-to-one": Model("models/ms_detr_small", overrides=("~model.supervisions.mixed",)),
+    "MS-DETR": Model("models/ms_detr_small"),
+}
+QUICK = {
+    "masks": Comparison(
+        "boxes",
+        {"boxes": Model("models/ms_detr_small"), "masks": Model("models/ms_detr_mask_small")},
+        (256, 320),
+    ),
+    "methods": Comparison("one-to-one", _quick_methods, (256, 320)),
+}
 
 
-def batch_of(num_classes: int) -> list[dict]:
+def batch_of(num_classes: int, size: tuple[int, int]) -> list[dict]:
     """The same random images for every model: objects are ellipses in random boxes."""
+    height, width = size
     generator = torch.Generator().manual_seed(0)
-    y, x = torch.arange(HEIGHT)[:, None] + 0.5, torch.arange(WIDTH) + 0.5
+    y, x = torch.arange(height)[:, None] + 0.5, torch.arange(width) + 0.5
     items = []
     for _ in range(IMAGES):
-        size_2 = torch.tensor([WIDTH, HEIGHT])
+        size_2 = torch.tensor([width, height])
         half_G2 = (0.05 + 0.15 * torch.rand(OBJECTS, 2, generator=generator)) * size_2
         center_G2 = half_G2 + torch.rand(OBJECTS, 2, generator=generator) * (size_2 - 2 * half_G2)
         (cx, cy), (rx, ry) = center_G2.T[..., None, None], half_G2.T[..., None, None]
-        instances = Instances((HEIGHT, WIDTH))
+        instances = Instances((height, width))
         instances.gt_boxes = Boxes(torch.cat([center_G2 - half_G2, center_G2 + half_G2], 1))
         instances.gt_classes = torch.randint(0, num_classes, (OBJECTS,), generator=generator)
         instances.gt_masks = BitMasks(((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1)
-        image = torch.randint(0, 256, (3, HEIGHT, WIDTH), generator=generator, dtype=torch.uint8)
+        image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
         items.append({"image": image, "instances": instances})
     return items
 
 
-def make_step(name: str, device: str) -> Callable[[], object]:
+def make_step(model: Model, size: tuple[int, int], device: str) -> Callable[[], object]:
     """A training step of a model, with everything that it needs."""
-    cfg = load_config(CONFIGS / "models" / f"{name}.py")
-    optim = load_config(CONFIGS / "common" / "optim.py").AdamW
+    cfg = load_config(CONFIGS / f"{model.file}.py", model.overrides)
     torch.manual_seed(0)
-    model = instantiate(cfg.model).to(device).train()
-    optim.params.model = model
+    detector = instantiate(cfg.model).to(device).train()
+    # Models without a recipe have no optimizer of their own.
+    optim = cfg.get("optimizer") or load_config(CONFIGS / "common" / "optim.py").AdamW
+    optim.params.model = detector
     optimizer = instantiate(optim)
-    batch = batch_of(model.num_classes)
+    batch = batch_of(detector.num_classes, size)
 
     def step() -> object:
         optimizer.zero_grad(set_to_none=True)
-        losses = model(batch)
+        losses = detector(batch)
         sum(losses.values()).backward()
         optimizer.step()
         return losses
@@ -104,11 +148,11 @@ def make_step(name: str, device: str) -> Callable[[], object]:
     return step
 
 
-def peak_of(name: str, device: str) -> int:
+def peak_of(model: Model, size: tuple[int, int], device: str) -> int:
     """Most memory in bytes of building a model and two steps; the second has optimizer states."""
 
     def work() -> None:
-        step = make_step(name, device)
+        step = make_step(model, size, device)
         step()
         step()
 
@@ -119,28 +163,47 @@ def peak_of(name: str, device: str) -> int:
     return torch.cuda.max_memory_allocated()
 
 
-def compare(comparison: Comparison, options: argparse.Namespace) -> list[Figure]:
-    """Time and memory of a model against its base."""
-    model, base = comparison.model, comparison.base
-    print(f"measuring: {model} against {base}", file=sys.stderr)
-    arms = {name: make_step(name, options.device) for name in (model, base)}
-    seconds = take_turns(arms, options.runs, device=options.device)
-    del arms
+def compare(title: str, options: argparse.Namespace) -> list[Figure]:
+    """Time and memory of every model against the base of the comparison."""
+    comparison = comparisons(options)[title]
+    print(f"measuring {title}: {', '.join(comparison.models)}", file=sys.stderr)
+    seconds = take_turns(
+        {
+            name: make_step(model, comparison.size, options.device)
+            for name, model in comparison.models.items()
+        },
+        options.runs,
+        device=options.device,
+    )
     common = ["--threads", str(options.threads), "--device", options.device]
+    common += ["--quick"] * options.quick
     environment = {"OMP_NUM_THREADS": str(options.threads)}
     peaks = {
-        name: in_child(__file__, ["--peak-of", name, *common], environment)
-        for name in (model, base)
+        name: in_child(__file__, ["--peak-of", title, name, *common], environment) / MIB
+        for name in comparison.models
     }
-    time = ratio(
-        f"{comparison.name}: time of a step", seconds, model, base,
-        goal=comparison.time, better="lower",
-    )  # fmt: skip
-    memory = Figure(
-        f"{comparison.name}: peak memory", peaks[model] / peaks[base], "lower",
-        comparison.memory, "times", {f"{name} MiB": peak / 2**20 for name, peak in peaks.items()},
-    )  # fmt: skip
-    return [time, memory]
+    base, figures = comparison.base, []
+    for name, model in comparison.models.items():
+        if name != base:
+            figures.append(
+                ratio(
+                    f"{name} / {base}: time of a step", seconds, name, base,
+                    goal=model.time, better="lower",
+                )
+            )  # fmt: skip
+            arms = {f"{arm} MiB": peaks[arm] for arm in (name, base)}
+            memory = peaks[name] / peaks[base]
+            figures.append(
+                Figure(
+                    f"{name} / {base}: peak memory", memory, "lower", model.memory, "times", arms
+                )
+            )
+    return figures
+
+
+def comparisons(options: argparse.Namespace) -> dict[str, Comparison]:
+    """What is measured, by its name on the command line."""
+    return QUICK if options.quick else COMPARISONS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -148,23 +211,28 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
-    parser.add_argument("--peak-of", metavar="MODEL", help="print the peak memory of one model")
+    parser.add_argument("--only", choices=COMPARISONS, help="one comparison instead of all")
+    parser.add_argument(
+        "--peak-of", nargs=2, metavar=("COMPARISON", "MODEL"), help="peak memory of one model"
+    )
     options = parser.parse_args(arguments)
     check_arguments(parser, options)
-    if options.plot:
-        parser.error("--plot: there is nothing to draw; use --json")
     torch.set_num_threads(options.threads)
     if options.peak_of:
-        print(json.dumps(peak_of(options.peak_of, options.device)))
+        title, name = options.peak_of
+        comparison = comparisons(options)[title]
+        print(json.dumps(peak_of(comparison.models[name], comparison.size, options.device)))
         return 0
     conditions = setting(options.threads, options.runs, options.device)
     print(", ".join(f"{key} {value}" for key, value in conditions.items()))
-    chosen = [comparison for comparison in COMPARISONS if comparison.quick >= options.quick]
-    figures = [figure for comparison in chosen for figure in compare(comparison, options)]
+    titles = [options.only] if options.only else list(COMPARISONS)
+    figures = [figure for title in titles for figure in compare(title, options)]
     print(table(figures))
     if options.json:
         write_json(options.json, figures, conditions)
-    return 1 if any(figure.reached is False for figure in figures) else 0
+    if options.plot:
+        draw(options.plot, figures, f"{conditions['device']}, {options.threads} threads")
+    return int(any(figure.reached is False for figure in figures))
 
 
 if __name__ == "__main__":

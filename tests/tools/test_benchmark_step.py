@@ -22,7 +22,7 @@ def tool(repository):
 
 
 def test_batch_is_the_stated_one(tool):
-    batch = tool.batch_of(5)
+    batch = tool.batch_of(5, (256, 320))
     assert len(batch) == 2
     for image in batch:
         objects = image["instances"]
@@ -33,28 +33,42 @@ def test_batch_is_the_stated_one(tool):
         assert (masks.get_bounding_boxes().tensor - boxes).abs().max() < 2
 
 
-def test_comparisons_name_models(tool):
-    for comparison in tool.COMPARISONS:
-        for name in (comparison.model, comparison.base):
-            assert (tool.CONFIGS / "models" / f"{name}.py").is_file()
+def test_comparisons_name_models_of_one_size(tool):
+    """300 queries, and the backbone of the base."""
+    for comparison in tool.COMPARISONS.values():
+        assert comparison.base in comparison.models
+        nodes = [
+            tool.load_config(tool.CONFIGS / f"{model.file}.py", model.overrides).model
+            for model in comparison.models.values()
+        ]
+        assert {node.queries.num_queries for node in nodes} == {300}
+        assert {node.backbone.stages.depth for node in nodes} == {50}
+    assert tool.QUICK.keys() == tool.COMPARISONS.keys()
 
 
 @pytest.mark.slow
 def test_figures(tool, tmp_path, capsys):
-    file = tmp_path / "step.json"
-    code = tool.main(["--quick", "--runs", "5", "--threads", "1", "--json", str(file)])
+    file, picture = tmp_path / "step.json", tmp_path / "step.png"
+    arguments = ["--quick", "--runs", "5", "--threads", "1"]
+    code = tool.main([*arguments, "--json", str(file), "--plot", str(picture)])
     figures = json.loads(file.read_text())["figures"]
-    assert [figure["unit"] for figure in figures] == ["times", "times"]
-    time, memory = figures
-    assert all(value > 0 for figure in figures for value in figure["arms"].values())
-    assert time["value"] == pytest.approx(
-        time["arms"]["ms_detr_mask_small ms"] / time["arms"]["ms_detr_small ms"]
-    )
-    small = memory["arms"]["ms_detr_small MiB"]
-    assert memory["value"] == pytest.approx(memory["arms"]["ms_detr_mask_small MiB"] / small)
+    assert [figure["name"] for figure in figures] == [
+        "masks / boxes: time of a step",
+        "masks / boxes: peak memory",
+        "MS-DETR / one-to-one: time of a step",
+        "MS-DETR / one-to-one: peak memory",
+    ]
+    for figure, unit in zip(figures, ("ms", "MiB") * 2):
+        ours, base = figure["name"].partition(":")[0].split(" / ")
+        arms = figure["arms"]
+        assert figure["value"] == pytest.approx(arms[f"{ours} {unit}"] / arms[f"{base} {unit}"])
+        assert all(value > 0 for value in arms.values())
     assert code == 0 and "peak memory" in capsys.readouterr().out
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_goals(tool):
-    (masks,) = [row for row in tool.COMPARISONS if row.name == "masks"]
+    masks = tool.COMPARISONS["masks"].models["masks"]
     assert (masks.time, masks.memory) == (1.35, 1.30)
+    mixed = tool.COMPARISONS["methods"].models["MS-DETR"]
+    assert (mixed.time, mixed.memory) == (1.03, 1.025)

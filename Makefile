@@ -17,7 +17,7 @@ STAMPS := $(VENV)/.stamps
 D2_STAMP := $(STAMPS)/detectron2-$(if $(DETECTRON2_FROM),$(shell printf '%s' '$(DETECTRON2_FROM)' | cksum | cut -d' ' -f1),registry)
 CSRC := $(shell find csrc -type f \( -name '*.cpp' -o -name '*.cu' -o -name '*.h' -o -name '*.cuh' \) 2>/dev/null)
 PACKAGE := projects/ms_detr
-TYPED := $(wildcard $(addprefix $(PACKAGE)/,structures.py supervision assigners ops data))
+TYPED := $(wildcard $(addprefix $(PACKAGE)/,structures supervision assigners ops data))
 CODESPELL := $(wildcard README.md CONTRIBUTING.md Makefile .ci configs csrc docs projects tests tools *.py *.toml)
 
 # pip keeps to the pinned versions everywhere, also where it builds a package from source.

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from .decoder import Decoder
 from .encoder import ChannelMapper, DeformableEncoder, DenseEncoder, SingleLevelNeck
 from .heads import MaskHead, Postprocess, PredictionHeads
-from .masks import BatchMasks
 from .queries import QueryInitializer
 from .registry import META_ARCH_REGISTRY
 from .structures import (
@@ -23,6 +22,7 @@ from .structures import (
     Targets,
     padding_mask,
 )
+from .structures.masks import BatchMasks
 from .supervision import SupervisionSet, by_group, check_layers
 from .supervision.sources import SourceContext, joined
 

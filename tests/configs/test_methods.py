@@ -10,7 +10,7 @@ import torch
 from detectron2.config import instantiate
 from small_models import CONFIGS, load
 
-from ms_detr.query_groups import PRIMARY
+from ms_detr.structures.query_groups import PRIMARY
 
 RECIPES = sorted(
     str(path.relative_to(CONFIGS))

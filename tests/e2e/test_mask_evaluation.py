@@ -13,8 +13,8 @@ from small_models import item
 from ms_detr.data import register_coco_json
 from ms_detr.evaluation import CocoEvaluator
 from ms_detr.heads import TopKDetections
-from ms_detr.masks import BatchMasks
 from ms_detr.structures import LayerPredictions, Targets
+from ms_detr.structures.masks import BatchMasks
 
 BATCH = [item(64, 80, 3, seed=1), item(48, 60, 2, seed=2)]
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ms_detr.heads import AttentionMaskHead, QueryPixelMaskHead
-from ms_detr.masks import BatchMasks, QueryMasks
 from ms_detr.structures import FeaturePyramid
+from ms_detr.structures.masks import BatchMasks, QueryMasks
 
 CHANNELS, QUERIES = 16, 5
 IMAGES = torch.tensor([0, 0, 1, 1, 1])

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from ms_detr.heads import ClippedDetections, NMSDetections, TopKDetections, paste_masks
 from ms_detr.heads.masks import paste
-from ms_detr.masks import BatchMasks, QueryMasks
 from ms_detr.structures import LayerPredictions
+from ms_detr.structures.masks import BatchMasks, QueryMasks
 
 
 def by_hand(maps_BNhw: torch.Tensor, extent=((1.0, 1.0),)) -> QueryMasks:

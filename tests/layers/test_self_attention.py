@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ms_detr.layers import QuerySelfAttention
-from ms_detr.query_groups import QueryGroup, find
+from ms_detr.structures.query_groups import QueryGroup, find
 
 GROUPS = {
     "one": [("primary", 5, 1, ())],

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 
-from ms_detr.masks import BatchMasks, QueryMasks
 from ms_detr.structures import Assignment, LayerPredictions, Targets
+from ms_detr.structures.masks import BatchMasks, QueryMasks
 
 
 def dot_product(pixels, states_PC, image_P):

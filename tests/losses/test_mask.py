@@ -23,7 +23,7 @@ from ms_detr.losses import (
     MaskSamples,
     UncertainPoints,
 )
-from ms_detr.masks import ObjectMasks
+from ms_detr.structures.masks import ObjectMasks
 
 
 def losses(number=64, **options) -> MaskLosses:

@@ -13,8 +13,8 @@ from detectron2.config import LazyConfig, instantiate
 from small_models import CONFIGS, item, load, shrink
 
 from ms_detr.assigners import BlockwiseAssigner
-from ms_detr.query_groups import PRIMARY, slices
 from ms_detr.structures import Queries, Targets
+from ms_detr.structures.query_groups import PRIMARY, slices
 from ms_detr.supervision import Supervision, SupervisionSet
 from ms_detr.supervision.sources import SourceContext, joined
 

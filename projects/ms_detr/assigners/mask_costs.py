@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..arguments import require_number
-from ..masks import ObjectMasks, QueryMasks, sample_logits
 from ..registry import MATCH_COSTS
+from ..structures.masks import ObjectMasks, QueryMasks, sample_logits
 
 # Queries whose whole maps exist at the same time.
 _QUERIES = 16

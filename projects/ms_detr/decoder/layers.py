@@ -13,8 +13,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from ..layers import FeedForward, MultiScaleDeformableAttention, QuerySelfAttention
-from ..query_groups import QueryGroup
 from ..structures import FeaturePyramid
+from ..structures.query_groups import QueryGroup
 from .position import QueryPosition
 
 Groups = Sequence[QueryGroup]

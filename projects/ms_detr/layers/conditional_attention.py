@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..query_groups import QueryGroup
 from ..structures import FeaturePyramid
+from ..structures.query_groups import QueryGroup
 from .self_attention import grouped_attention
 
 

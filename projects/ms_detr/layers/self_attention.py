@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..query_groups import QueryGroup, find, own_block, slices
+from ..structures.query_groups import QueryGroup, find, own_block, slices
 
 
 class QuerySelfAttention(nn.Module):
@@ -65,9 +65,8 @@ def grouped_attention(
 ) -> Tensor:
     """Scaled dot-product attention (B, N, C) in which every query sees what its group allows.
 
-    The same as one attention over all queries with the mask :func:`ms_detr.query_groups.visibility`
-    but blind groups cost nothing to each other, and blocks that see only themselves become
-    images of a larger batch.
+    The same as one attention over all queries with a mask, but groups that do not see each other
+    cost each other nothing, and blocks that see only themselves become images of a larger batch.
 
     Args:
         query_BNC, key_BNC, value_BNC: projected; heads are consecutive parts of the channels, whose

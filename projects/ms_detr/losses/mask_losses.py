@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..arguments import require_kind
-from ..masks import sample_logits
 from ..structures import Assignment, LayerPredictions, Targets
+from ..structures.masks import sample_logits
 from .mask import MaskTerm
 from .points import MaskSamples, UncertainPoints
 

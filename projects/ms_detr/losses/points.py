@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import require_number
-from ..masks import sample_logits
+from ..structures.masks import sample_logits
 
 
 @dataclass(frozen=True)

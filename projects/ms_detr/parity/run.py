@@ -14,7 +14,7 @@ from torch import Tensor
 from ..convert import to_official, to_ours
 from ..heads import NMSDetections, Postprocess
 from ..meta_arch import MSDETR
-from ..query_groups import PRIMARY
+from ..structures.query_groups import PRIMARY
 from ..supervision import Lesson, TrainingOutputs
 from .case import CaseError, GoldenCase
 from .compare import Row, largest_difference, relative

@@ -1,12 +1,13 @@
 """What teaches the detector: a named set of supervisions, absent at inference."""
 
 from .branches import LayerwiseFeedForward
+from .outputs import TrainingOutputs, by_group
 from .proposals import (
     ChosenProposalSupervision,
     PredictedProposalSupervision,
     ProposalSupervision,
 )
-from .supervision import Lesson, Supervision, TrainingOutputs, by_group, check_layers
+from .supervision import Lesson, Supervision, check_layers
 from .supervision_set import SupervisionSet
 
 __all__ = [

@@ -9,7 +9,8 @@ from torch import Tensor
 from ..assigners import Assigner
 from ..losses import LossTerms
 from ..structures import LayerPredictions, Proposals, Targets
-from .supervision import Lesson, Supervision, TrainingOutputs, assign
+from .outputs import TrainingOutputs
+from .supervision import Lesson, Supervision, assign
 
 
 class ProposalSupervision(Supervision):

@@ -1,8 +1,7 @@
-"""A supervision of the decoder's primary queries."""
+"""A supervision of the decoder's queries."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -11,19 +10,17 @@ from torch import Tensor, nn
 from ..arguments import require_kind, require_number
 from ..assigners import Assigner, Merge
 from ..errors import NonFiniteError
-from ..heads import BoxHeads, ClassHeads, PredictionHeads
+from ..heads import BoxHeads, ClassHeads
 from ..losses import LossTerms, MaskLosses
-from ..query_groups import PRIMARY
 from ..structures import (
     TAPS,
     Assignment,
-    DecoderStates,
     LayerPredictions,
-    Proposals,
     Targets,
 )
 from .branches import LayerwiseFeedForward
-from .sources import ExtraQueries, QuerySource
+from .outputs import TrainingOutputs
+from .sources import QuerySource
 
 # Class of every part, and a component to name in messages.
 NEEDED: dict[str, tuple[type, str]] = {
@@ -38,52 +35,6 @@ OPTIONAL: dict[str, tuple[type, str]] = {
     "merge": (Merge, "ms_detr.assigners.AppendMissing"),
     "masks": (MaskLosses, "ms_detr.losses.MaskLosses"),
 }
-
-
-@dataclass(frozen=True)
-class TrainingOutputs:
-    """Everything that a supervision of one group of queries may look at.
-
-    Attributes:
-        states: of the queries, in all layers.
-        proposals: what the queries were chosen from, if they were.
-        heads: the detector's.
-        blocks: see :class:`ms_detr.query_groups.QueryGroup`.
-        counted_BN: see :class:`ms_detr.structures.LayerPredictions`.
-        known: who answers what, if the source of the queries said so.
-    """
-
-    states: DecoderStates
-    proposals: Proposals | None
-    heads: PredictionHeads
-    blocks: int = 1
-    counted_BN: Tensor | None = None
-    known: Assignment | None = None
-
-
-def by_group(
-    states: DecoderStates,
-    proposals: Proposals | None,
-    heads: PredictionHeads,
-    extra: Mapping[str, ExtraQueries],
-) -> dict[str, TrainingOutputs]:
-    """What came out of one pass of the decoder, for every group of queries by its name.
-
-    Args:
-        states: of all queries, the primary ones first.
-        proposals: of the primary queries.
-        heads: the detector's.
-        extra: the other queries, in the order in which they went into the decoder.
-    """
-    if not extra:
-        return {PRIMARY: TrainingOutputs(states, proposals, heads)}
-    primary = TrainingOutputs(states.of(PRIMARY), proposals, heads)
-    return {PRIMARY: primary} | {
-        name: TrainingOutputs(
-            states.of(name), more.proposals, heads, more.blocks, more.counted_BN, more.known
-        )
-        for name, more in extra.items()
-    }
 
 
 @dataclass(frozen=True)

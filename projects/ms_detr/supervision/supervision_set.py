@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from ..arguments import require_kind
 from ..assigners import HungarianAssigner
 from ..errors import NonFiniteError
-from ..query_groups import PRIMARY
 from ..structures import Targets
+from ..structures.query_groups import PRIMARY
+from .outputs import TrainingOutputs
 from .proposals import ProposalSupervision
 from .sources import ExtraQueries, SourceContext
-from .supervision import Lesson, Supervision, TrainingOutputs
+from .supervision import Lesson, Supervision
 
 
 class SupervisionSet(nn.ModuleDict):

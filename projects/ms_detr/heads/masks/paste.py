@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...masks import QueryMasks, sample_logits
+from ...structures.masks import QueryMasks, sample_logits
 
 # Pixels of all masks that are pasted at once; in float32 they take 64 MB.
 _PIXELS = 2**24

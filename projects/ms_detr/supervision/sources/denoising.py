@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from ...arguments import require_number
-from ...query_groups import PRIMARY
 from ...registry import SOURCES
 from ...structures import Assignment, send
+from ...structures.query_groups import PRIMARY
 from .source import ExtraQueries, QuerySource, SourceContext
 
 # No reference is nearer to 0 and 1, as in the published code: decoders divide by their sizes.

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ...queries import QueryInitializer
-from ...query_groups import PRIMARY, QueryGroup
 from ...structures import Assignment, FeaturePyramid, Proposals, Queries, Targets
+from ...structures.query_groups import PRIMARY, QueryGroup
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ExtraQueries:
     Attributes:
         queries: the queries; there may be none.
         blocks: equal, consecutive parts of them that do not see each other in self-attention.
-        sees: other groups that they see; see :class:`ms_detr.query_groups.QueryGroup`.
+        sees: other groups that they see; see :class:`ms_detr.structures.query_groups.QueryGroup`.
         proposals: what they were chosen from, if that was not what the primary ones were.
         known: who answers what, if that needs no assigner.
         counted_BN: see :class:`ms_detr.structures.LayerPredictions`.

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from detectron2.projects.point_rend.point_features import point_sample
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 
-from ms_detr.masks import BatchMasks, ObjectMasks, sample_logits
 from ms_detr.structures import Targets
+from ms_detr.structures.masks import BatchMasks, ObjectMasks, sample_logits
 
 SIZES = [(13, 9), (6, 17), (8, 8)]
 COUNTS = [3, 0, 2]

@@ -32,6 +32,7 @@ from benchmarking import (
 )
 from detectron2.config import instantiate
 from detectron2.structures import BitMasks, Boxes, Instances
+from step_groups import group_figures
 from step_plot import draw
 
 from ms_detr.config import load_config
@@ -211,7 +212,9 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
-    parser.add_argument("--only", choices=COMPARISONS, help="one comparison instead of all")
+    parser.add_argument(
+        "--only", choices=[*COMPARISONS, "groups"], help="one comparison instead of all"
+    )
     parser.add_argument(
         "--peak-of", nargs=2, metavar=("COMPARISON", "MODEL"), help="peak memory of one model"
     )
@@ -225,8 +228,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     conditions = setting(options.threads, options.runs, options.device)
     print(", ".join(f"{key} {value}" for key, value in conditions.items()))
-    titles = [options.only] if options.only else list(COMPARISONS)
-    figures = [figure for title in titles for figure in compare(title, options)]
+    titles = [options.only] if options.only else [*COMPARISONS, "groups"]
+    figures = []
+    for title in titles:
+        if title == "groups":
+            size, queries = ((256, 320), 30) if options.quick else ((512, 672), 300)
+            figures += group_figures(size, queries, options.runs, options.device)
+        else:
+            figures += compare(title, options)
     print(table(figures))
     if options.json:
         write_json(options.json, figures, conditions)

@@ -17,9 +17,10 @@ def draw(path: Path, numbers: Sequence[Number], title: str) -> None:
 
     Args:
         path: of the .png file.
-        numbers: figures named "MODEL / BASE: QUANTITY".
+        numbers: figures named "MODEL / BASE: QUANTITY"; others are passed over.
         title: conditions of the measurement.
     """
+    numbers = [number for number in numbers if number.name.endswith(tuple(_COLOURS))]
     models = list(dict.fromkeys(number.name.partition(": ")[0] for number in numbers))
     figure = Figure(figsize=(9, 1.4 + 0.6 * len(models)), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)

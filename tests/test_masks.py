@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from detectron2.projects.point_rend.point_features import point_sample
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 
-from ms_detr.masks import ObjectMasks, sample_logits
+from ms_detr.masks import BatchMasks, ObjectMasks, sample_logits
 from ms_detr.structures import Targets
 
 SIZES = [(13, 9), (6, 17), (8, 8)]
@@ -119,3 +119,20 @@ def test_padding_is_never_seen():
     points[0, :2] = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
     found = sample_logits(logits, points, torch.tensor([[0.5, 0.75]]))
     assert torch.allclose(found, torch.tensor(3.0), atol=1e-2)
+
+
+def test_heads_get_boxes_of_the_padded_image():
+    seen = []
+
+    def head(pixels, states_PC, image_P, boxes_P4):
+        seen.append((states_PC, image_P, boxes_P4))
+        return torch.zeros(len(states_PC), 4, 4)
+
+    batch = BatchMasks(head, None, torch.tensor([[1.0, 1.0], [0.5, 0.25]]))
+    states, boxes = torch.randn(2, 3, 5), torch.rand(2, 3, 4)
+    image, query = torch.tensor([1, 0]), torch.tensor([2, 1])
+    batch.of_queries(states, boxes).of(image, query)
+    ((found, images, places),) = seen
+    assert torch.equal(found, states[image, query]) and torch.equal(images, image)
+    scale = torch.tensor([[0.5, 0.25, 0.5, 0.25], [1.0, 1.0, 1.0, 1.0]])
+    assert torch.equal(places, boxes[image, query] * scale)

@@ -120,7 +120,8 @@ class Supervision(nn.Module):
             class_heads=self.class_heads,
             box_heads=self.box_heads,
         )
-        return replace(predictions, masks=outputs.states.masks_of(states_BNC))
+        masks = outputs.states.masks_of(states_BNC, predictions.boxes_BN4)
+        return replace(predictions, masks=masks)
 
     def prepare(self, outputs: TrainingOutputs, targets: Targets) -> list[Lesson]:
         """One lesson per layer."""

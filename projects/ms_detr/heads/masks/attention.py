@@ -100,7 +100,9 @@ class AttentionMaskHead(MaskHead):
             [side(features[name]) for name, side in zip(self.in_channels, self.laterals)],
         )
 
-    def forward(self, pixels: AttentionPixels, states_PC: Tensor, image_P: Tensor) -> Tensor:
+    def forward(
+        self, pixels: AttentionPixels, states_PC: Tensor, image_P: Tensor, boxes_P4: Tensor
+    ) -> Tensor:
         attention = self._attention(pixels, states_PC, image_P)
         x = self.attended(attention) + pixels.coarse_BChw[image_P]
         x = F.relu(self.reductions[0](F.relu(self.norm(x))))

@@ -68,11 +68,25 @@ class LocalizedMaskHead(QueryPixelMaskHead):
     heads relative coordinates for the same reason. The box itself is not taught by the masks.
 
     Args:
-        embed_dim: see :class:`QueryPixelMaskHead`, as all others.
+        in_channels, embed_dim, mask_dim, num_levels, num_groups: see :class:`QueryPixelMaskHead`.
     """
 
-    def __init__(self, *, embed_dim: int = 256, **options):
-        super().__init__(embed_dim=embed_dim, **options)
+    def __init__(
+        self,
+        *,
+        in_channels: dict[str, int],
+        embed_dim: int = 256,
+        mask_dim: int = 256,
+        num_levels: int = 3,
+        num_groups: int = 32,
+    ):
+        super().__init__(
+            in_channels=in_channels,
+            embed_dim=embed_dim,
+            mask_dim=mask_dim,
+            num_levels=num_levels,
+            num_groups=num_groups,
+        )
         self.prior = BoxPrior(embed_dim)
 
     def forward(

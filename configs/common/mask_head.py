@@ -9,11 +9,12 @@
 from detectron2.config import LazyCall as L
 
 from ms_detr.assigners import DiceCost, MaskCost
-from ms_detr.heads import AttentionMaskHead, QueryPixelMaskHead
+from ms_detr.heads import AttentionMaskHead, LocalizedMaskHead
 from ms_detr.losses import MaskCrossEntropy, MaskDice, MaskLosses, UncertainPoints
 
-# The map of stride 4 of any ResNet with bottlenecks.
-query_pixel = L(QueryPixelMaskHead)(
+# The map of stride 4 of any ResNet with bottlenecks. Without the box as a prior:
+# model.mask_head._target_ = QueryPixelMaskHead.
+query_pixel = L(LocalizedMaskHead)(
     in_channels={"res2": 256},
     embed_dim="${..neck.embed_dim}",
     mask_dim=256,

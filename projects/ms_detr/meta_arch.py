@@ -168,7 +168,7 @@ class MSDETR(nn.Module):
         last = len(states.references) - 1
         output = states.taps["output"][last]
         predictions = self.heads(output, states.references[last], last)
-        return replace(predictions, masks=states.masks_of(output))
+        return replace(predictions, masks=states.masks_of(output, predictions.boxes_BN4))
 
     @staticmethod
     def _output_size(item: dict) -> tuple[int, int]:

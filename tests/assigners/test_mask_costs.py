@@ -59,11 +59,11 @@ def test_masks_decide_who_is_matched():
     ideal = torch.stack([per_image[i, order[i]] for i in range(2)])
     ideal[1, 2] = 0
     batch = predictions.masks.batch.__class__(
-        lambda pixels, states, image: 40 * pixels[image, states[:, 0].long()] - 20,
+        lambda pixels, states, image, boxes: 40 * pixels[image, states[:, 0].long()] - 20,
         ideal, predictions.masks.batch.extent_B2,
     )  # fmt: skip
     numbers = torch.arange(3).float().expand(2, 3)[..., None]
-    masks = batch.of_states(numbers)
+    masks = batch.of_queries(numbers, predictions.boxes_BN4)
     predictions = predictions.__class__(predictions.logits_BNK, predictions.boxes_BN4, masks)
     costs = {"class": FocalCost(1.0), "mask": MaskCost(5.0, 2000), "dice": DiceCost(5.0, 2000)}
     found = HungarianAssigner(costs=MatchCosts(**costs))(predictions, targets)

@@ -81,6 +81,7 @@ def test_inference_gives_the_masks_that_are_taught():
     """Masks of the kept queries, from the states that the last layer's lesson holds."""
     model = make().train()
     model.backbone.eval()  # its normalisation would use the statistics of this batch
+    torch.nn.init.zeros_(model.mask_head.prior.coefficients.bias)  # masks beyond small boxes
     images = model.preprocess(BATCH)
     states, proposals = model.detect(images.tensor, images.image_sizes)
     outputs = TrainingOutputs(states, proposals, model.heads)
@@ -95,14 +96,29 @@ def test_inference_gives_the_masks_that_are_taught():
         assert found.pred_masks.any() and not found.pred_masks.all()
 
 
-def test_masks_do_not_depend_on_the_other_image():
-    """The smaller image is padded beside the larger one: cut off, its masks stay nearly alone's."""
+def test_padding_of_a_batch_is_known():
+    """Images of 64 x 80 and 48 x 60 pixels: the second fills three quarters of both sides."""
     model = make()
-    small, large = item(48, 64, 2, seed=2), item(64, 96, 3, seed=1)
-    alone, beside = detect(model, [small])[0], detect(model, [small, large])[0]
-    assert alone.pred_masks.shape == beside.pred_masks.shape
-    # Statistics of the group normalisation see the padding.
-    assert (alone.pred_masks.float().mean() - beside.pred_masks.float().mean()).abs() < 0.2
+    images = model.preprocess(BATCH)
+    states, _ = model.detect(images.tensor, images.image_sizes)
+    assert states.masks.extent_B2.tolist() == [[1.0, 1.0], [0.75, 0.75]]
+    # Wide and low: width comes first.
+    images = model.preprocess([BATCH[0], item(32, 80, 1)])
+    states, _ = model.detect(images.tensor, images.image_sizes)
+    assert states.masks.extent_B2.tolist() == [[1.0, 1.0], [1.0, 0.5]]
+
+
+def test_masks_of_one_to_many_pairs_are_those_of_the_taught_states():
+    """Behind tap and branch, as its classes and boxes are."""
+    model = make(lambda node: node.supervisions.mixed.update(masks=part("mask_losses")))
+    images = model.preprocess(BATCH)
+    states, proposals = model.detect(images.tensor, images.image_sizes)
+    mixed = model.supervisions["mixed"]
+    found = mixed.predict(TrainingOutputs(states, proposals, model.heads))
+    for layer, predictions in enumerate(found):
+        taught = mixed.branch(states.taps["internal"][layer], layer)
+        assert torch.equal(predictions.masks.states_BNC, taught)
+    assert not torch.equal(found[-1].masks.states_BNC, states.taps["output"][-1])
 
 
 @pytest.mark.parametrize(

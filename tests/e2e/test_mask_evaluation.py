@@ -56,8 +56,10 @@ def perfect(items: list[dict]) -> LayerPredictions:
         boxes[index, objects] = targets.boxes_G4
         maps[index, objects, :h, :w] = 2.0 * truth.gt_masks.tensor - 1
     numbers = torch.arange(queries).float().expand(len(items), -1)[..., None]
-    batch = BatchMasks(lambda pixels, s, i: pixels[i, s[:, 0].long()], maps, torch.tensor(extents))
-    return LayerPredictions(logits, boxes, batch.of_states(numbers))
+    batch = BatchMasks(
+        lambda pixels, s, i, _: pixels[i, s[:, 0].long()], maps, torch.tensor(extents)
+    )
+    return LayerPredictions(logits, boxes, batch.of_queries(numbers, boxes))
 
 
 def test_perfect_masks_score_100(tmp_path):

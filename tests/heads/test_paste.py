@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,11 +17,12 @@ from ms_detr.structures.masks import BatchMasks, QueryMasks
 def by_hand(maps_BNhw: torch.Tensor, extent=((1.0, 1.0),)) -> QueryMasks:
     """Masks of queries that are numbered by their states."""
 
-    def head(pixels, states_PC, image_P):
+    def head(pixels, states_PC, image_P, boxes_P4):
         return pixels[image_P, states_PC[:, 0].long()]
 
     numbers = torch.arange(maps_BNhw.shape[1]).float().expand(len(maps_BNhw), -1)[..., None]
-    return QueryMasks(BatchMasks(head, maps_BNhw, torch.tensor(extent)), numbers)
+    boxes = torch.full((*maps_BNhw.shape[:2], 4), 0.5)
+    return QueryMasks(BatchMasks(head, maps_BNhw, torch.tensor(extent)), numbers, boxes)
 
 
 def test_exact_masks_for_maps_by_hand():
@@ -81,12 +84,12 @@ def test_pasted_a_few_at_a_time(monkeypatch):
     whole = paste_masks(by_hand(logits), 0, query, (16, 24))
     asked = []
 
-    def head(pixels, states_PC, image_P):
+    def head(pixels, states_PC, image_P, boxes_P4):
         asked.append(len(states_PC))
         return pixels[image_P, states_PC[:, 0].long()]
 
     masks = by_hand(logits)
-    masks = QueryMasks(BatchMasks(head, logits, masks.batch.extent_B2), masks.states_BNC)
+    masks = replace(masks, batch=replace(masks.batch, head=head))
     monkeypatch.setattr(paste, "_PIXELS", 3 * 16 * 24)
     assert torch.equal(paste_masks(masks, 0, query, (16, 24)), whole)
     # Each query once, though some are detected as several classes.

@@ -9,7 +9,7 @@ from ms_detr.structures import Assignment, LayerPredictions, Targets
 from ms_detr.structures.masks import BatchMasks, QueryMasks
 
 
-def dot_product(pixels, states_PC, image_P):
+def dot_product(pixels, states_PC, image_P, boxes_P4):
     return torch.einsum("pc,pchw->phw", states_PC, pixels[image_P])
 
 
@@ -24,8 +24,9 @@ def problem(counts=(2, 3), sizes=((40, 48), (32, 24)), *, cells=(10, 12), querie
         images.append(found)
     extent = torch.tensor([[w / 4 / cells[1], h / 4 / cells[0]] for h, w in sizes])
     states = torch.randn(len(sizes), queries, 4, requires_grad=True)
-    masks = QueryMasks(BatchMasks(dot_product, torch.randn(len(sizes), 4, *cells), extent), states)
     shape = (len(sizes), queries)
+    batch = BatchMasks(dot_product, torch.randn(len(sizes), 4, *cells), extent)
+    masks = QueryMasks(batch, states, torch.full((*shape, 4), 0.5))
     predictions = LayerPredictions(torch.zeros(*shape, 2), torch.zeros(*shape, 4), masks)
     return predictions, Targets.from_instances(images, with_masks=True)
 

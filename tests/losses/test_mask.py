@@ -207,7 +207,7 @@ def largest(queries: int, slots: int, valid: int) -> int:
     # A loop over images, as in the head, instead of a copy of the pixels for every pair.
     batch = replace(
         predictions.masks.batch,
-        head=lambda pixels, states, image: torch.stack(
+        head=lambda pixels, states, image, boxes: torch.stack(
             [torch.tensordot(s, pixels[i], 1) for s, i in zip(states, image.tolist())]
         ),
     )

@@ -126,10 +126,12 @@ def test_masks_of_blocks_are_those_of_the_queries():
     torch.manual_seed(0)
     pixels, states = torch.randn(2, 4, 5, 6), torch.randn(2, 6, 4)
 
-    def head(pixels, states_PC, image_P):
-        return torch.einsum("pc,pchw->phw", states_PC, pixels[image_P])
+    def head(pixels, states_PC, image_P, boxes_P4):
+        weight_P = boxes_P4.sum(1)[:, None, None]
+        return torch.einsum("pc,pchw->phw", states_PC, pixels[image_P]) * weight_P
 
-    masks = BatchMasks(head, pixels, torch.tensor([[1.0, 0.5], [0.25, 1.0]])).of_states(states)
+    boxes, extent = torch.rand(2, 6, 4), torch.tensor([[1.0, 0.5], [0.25, 1.0]])
+    masks = BatchMasks(head, pixels, extent).of_queries(states, boxes)
     folded = masks.blocks_as_images(3)
     for image in range(2):
         for query in range(6):
@@ -152,3 +154,20 @@ def test_selected_objects_keep_their_masks():
     order, points = torch.tensor([3, 0, 0, 2]), torch.rand(4, 7, 2, generator=generator)
     chosen = masks.select(order).sample(torch.arange(4), points)
     assert torch.equal(chosen, masks.sample(order, points))
+
+
+def test_heads_get_boxes_of_the_padded_image():
+    seen = []
+
+    def head(pixels, states_PC, image_P, boxes_P4):
+        seen.append((states_PC, image_P, boxes_P4))
+        return torch.zeros(len(states_PC), 4, 4)
+
+    batch = BatchMasks(head, None, torch.tensor([[1.0, 1.0], [0.5, 0.25]]))
+    states, boxes = torch.randn(2, 3, 5), torch.rand(2, 3, 4)
+    image, query = torch.tensor([1, 0]), torch.tensor([2, 1])
+    batch.of_queries(states, boxes).of(image, query)
+    ((found, images, places),) = seen
+    assert torch.equal(found, states[image, query]) and torch.equal(images, image)
+    scale = torch.tensor([[0.5, 0.25, 0.5, 0.25], [1.0, 1.0, 1.0, 1.0]])
+    assert torch.equal(places, boxes[image, query] * scale)

@@ -155,7 +155,7 @@ class _MaskRule:
         if (count := slivers(segmentation)) and not self.evaluation:
             what = f"segmentation has {count} polygons of fewer than 3 points beside others"
             return what, f"remove them, or leave them out with {self.key}=skip"
-        if count and len(segmentation[0]) < 6:
+        if count and slivers(entry["segmentation"][:1]):
             what = "the first polygon has fewer than 3 points, and COCOeval takes it for a box"
             return what, "remove it"
         return "", ""

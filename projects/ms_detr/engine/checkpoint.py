@@ -25,8 +25,8 @@ class ReportingCheckpointer(DetectionCheckpointer):
         model = getattr(self.model, "module", self.model)
         names = list(model.state_dict())
         incompatible = super()._load_model(checkpoint)
-        reshaped = [name for name, *_ in incompatible.incorrect_shapes]
-        new = {name.removeprefix("module.") for name in [*incompatible.missing_keys, *reshaped]}
+        # Tensors of another shape are among them: detectron2 takes them out of the file first.
+        new = {name.removeprefix("module.") for name in incompatible.missing_keys}
         logger.info("weights by part:\n%s", parts_table(names, new, incompatible.unexpected_keys))
         return incompatible
 

@@ -1,7 +1,7 @@
 """From query states to predictions, and from predictions to detections."""
 
 from .boxes import apply_delta, inverse_sigmoid
-from .masks import AttentionMaskHead, MaskHead, QueryPixelMaskHead, paste_masks
+from .masks import AttentionMaskHead, LocalizedMaskHead, MaskHead, QueryPixelMaskHead, paste_masks
 from .normalized import NormalizedPredictionHeads
 from .postprocess import ClippedDetections, NMSDetections, Postprocess, TopKDetections
 from .prediction import BoxHeads, ClassHeads, PredictionHeads, SharedPredictionHeads
@@ -11,6 +11,7 @@ __all__ = [
     "BoxHeads",
     "ClassHeads",
     "ClippedDetections",
+    "LocalizedMaskHead",
     "MaskHead",
     "NMSDetections",
     "NormalizedPredictionHeads",

@@ -58,11 +58,10 @@ class UncertainPoints:
             extent_P2: share (x, y) of the maps that is image.
         """
         chosen = int(self.importance * self.num_points)
-        options = {"device": logits_Phw.device, "dtype": logits_Phw.dtype}
         pairs, candidates = len(logits_Phw), int(self.num_points * self.oversample)
-        drawn_PR2 = torch.rand(pairs, candidates, 2, **options)
+        drawn_PR2 = logits_Phw.new_empty(pairs, candidates, 2).uniform_()
         logits_PR = sample_logits(logits_Phw[:, None], drawn_PR2, extent_P2)[:, 0]
         index_PR = (-logits_PR.abs()).topk(chosen, dim=1)[1]
         uncertain_PR2 = drawn_PR2.gather(1, index_PR[..., None].expand(-1, -1, 2))
-        rest_PR2 = torch.rand(pairs, self.num_points - chosen, 2, **options)
+        rest_PR2 = logits_Phw.new_empty(pairs, self.num_points - chosen, 2).uniform_()
         return torch.cat([uncertain_PR2, rest_PR2], 1)

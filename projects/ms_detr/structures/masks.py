@@ -109,25 +109,26 @@ class BatchMasks:
     """What the masks of one batch are made of, before anybody asks for one.
 
     Attributes:
-        head: (pixels, states_PC, image_P) -> logits (P, h, w), a
+        head: (pixels, states_PC, image_P, boxes_P4) -> logits (P, h, w), a
             :class:`ms_detr.heads.MaskHead`.
         pixels: what the head made of the maps of the batch.
         extent_B2: share (x, y) of the maps that is image, in (0, 1]; the rest is padding.
     """
 
-    head: Callable[[Any, Tensor, Tensor], Tensor]
+    head: Callable[[Any, Tensor, Tensor, Tensor], Tensor]
     pixels: Any
     extent_B2: Tensor
 
-    def of_states(self, states_BNC: Tensor) -> QueryMasks:
-        """The masks that query states predict."""
-        return QueryMasks(self, states_BNC)
+    def of_queries(self, states_BNC: Tensor, boxes_BN4: Tensor) -> QueryMasks:
+        """The masks that query states predict, given the boxes that they predict."""
+        return QueryMasks(self, states_BNC, boxes_BN4)
 
     def repeated(self, times: int) -> BatchMasks:
         """The same for a batch in which every image is there ``times`` times in a row."""
 
-        def head(pixels: Any, states_PC: Tensor, image_P: Tensor) -> Tensor:
-            return self.head(pixels, states_PC, image_P.div(times, rounding_mode="floor"))
+        def head(pixels: Any, states_PC: Tensor, image_P: Tensor, boxes_P4: Tensor) -> Tensor:
+            image_P = image_P.div(times, rounding_mode="floor")
+            return self.head(pixels, states_PC, image_P, boxes_P4)
 
         return BatchMasks(head, self.pixels, self.extent_B2.repeat_interleave(times, 0))
 
@@ -139,23 +140,29 @@ class QueryMasks:
     Attributes:
         batch: what they are made of.
         states_BNC: states of all queries.
+        boxes_BN4: their boxes (cx, cy, w, h), fractions of the image.
     """
 
     batch: BatchMasks
     states_BNC: Tensor
+    boxes_BN4: Tensor
 
     def of(self, image_P: Tensor, query_P: Tensor) -> Tensor:
         """Logits (P, h, w) of chosen queries on the padded image, at least in float32.
 
         Cheapest if queries of one image are neighbours.
         """
-        logits = self.batch.head(self.batch.pixels, self.states_BNC[image_P, query_P], image_P)
+        boxes_P4 = self.boxes_BN4[image_P, query_P] * self.extent_of(image_P).repeat(1, 2)
+        states_PC = self.states_BNC[image_P, query_P]
+        logits = self.batch.head(self.batch.pixels, states_PC, image_P, boxes_P4)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def blocks_as_images(self, blocks: int) -> QueryMasks:
         """The same masks, with equal blocks of the queries as images of a larger batch."""
-        states_BNC = self.states_BNC.unflatten(1, (blocks, -1)).flatten(0, 1)
-        return self.batch.repeated(blocks).of_states(states_BNC)
+        states_BNC, boxes_BN4 = (
+            x.unflatten(1, (blocks, -1)).flatten(0, 1) for x in (self.states_BNC, self.boxes_BN4)
+        )
+        return self.batch.repeated(blocks).of_queries(states_BNC, boxes_BN4)
 
     def extent_of(self, image_P: Tensor) -> Tensor:
         """(P, 2): share (x, y) of the maps of ``image_P`` that is image."""

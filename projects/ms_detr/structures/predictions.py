@@ -36,9 +36,9 @@ class DecoderStates:
             masks=self.masks,
         )
 
-    def masks_of(self, states_BNC: Tensor) -> QueryMasks | None:
+    def masks_of(self, states_BNC: Tensor, boxes_BN4: Tensor) -> QueryMasks | None:
         """The masks that states of these queries predict; None without a mask head."""
-        return None if self.masks is None else self.masks.of_states(states_BNC)
+        return None if self.masks is None else self.masks.of_queries(states_BNC, boxes_BN4)
 
 
 TAPS = ("output", "internal")

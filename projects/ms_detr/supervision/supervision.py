@@ -136,7 +136,7 @@ class Supervision(nn.Module):
         )
         return replace(
             predictions,
-            masks=outputs.states.masks_of(states_BNC),
+            masks=outputs.states.masks_of(states_BNC, predictions.boxes_BN4),
             blocks=outputs.blocks,
             counted_BN=outputs.counted_BN,
         )

@@ -33,8 +33,8 @@ class AttentionPixels(NamedTuple):
 class AttentionMaskHead(MaskHead):
     """Where a query looks on a coarse level, refined by a small pyramid of its own.
 
-    Every query passes through all convolutions, so a mask costs far more than with
-    :class:`QueryPixelMaskHead`; here for comparison. The first convolution of DETR's head reads the
+    Every query passes through all convolutions: cheap for a few masks, dear for many, where
+    :class:`QueryPixelMaskHead` is the other way round. Here for comparison. The first convolution of DETR's head reads the
     level and the attention map side by side; it is linear, so the level's part is done once an
     image.
 
@@ -100,7 +100,9 @@ class AttentionMaskHead(MaskHead):
             [side(features[name]) for name, side in zip(self.in_channels, self.laterals)],
         )
 
-    def forward(self, pixels: AttentionPixels, states_PC: Tensor, image_P: Tensor) -> Tensor:
+    def forward(
+        self, pixels: AttentionPixels, states_PC: Tensor, image_P: Tensor, boxes_P4: Tensor
+    ) -> Tensor:
         attention = self._attention(pixels, states_PC, image_P)
         x = self.attended(attention) + pixels.coarse_BChw[image_P]
         x = F.relu(self.reductions[0](F.relu(self.norm(x))))

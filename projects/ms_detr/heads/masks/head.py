@@ -35,12 +35,13 @@ class MaskHead(nn.Module):
         """
         raise NotImplementedError
 
-    def forward(self, pixels: Any, states_PC: Tensor, image_P: Tensor) -> Tensor:
+    def forward(self, pixels: Any, states_PC: Tensor, image_P: Tensor, boxes_P4: Tensor) -> Tensor:
         """Logits (P, h, w) on the padded image.
 
         Args:
             pixels: of :meth:`pixels`.
             states_PC: states of the chosen queries; there may be none.
             image_P: image of each, int64; queries of one image should be neighbours.
+            boxes_P4: box (cx, cy, w, h) of each, as fractions of the *padded* image.
         """
         raise NotImplementedError

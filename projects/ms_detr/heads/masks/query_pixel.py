@@ -110,7 +110,9 @@ class QueryPixelMaskHead(MaskHead):
         levels = [memory.map(level) for level in range(self.num_levels)]
         return self.pixel_decoder(features[name], levels)
 
-    def forward(self, pixels: Tensor, states_PC: Tensor, image_P: Tensor) -> Tensor:
+    def forward(
+        self, pixels: Tensor, states_PC: Tensor, image_P: Tensor, boxes_P4: Tensor
+    ) -> Tensor:
         shape = pixels.shape[-2:]
         query_PC = self.query_embed(states_PC)
         # Image by image: a copy of the pixels for every query would be (P, mask_dim, h, w).

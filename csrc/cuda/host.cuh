@@ -1,0 +1,201 @@
+// The torch side of the CUDA kernels: tensors to pointers, memory for results, stream and device.
+// The same for the plain and the fused operator.
+#pragma once
+
+#include "../ms_deform_attn.h"
+#include "launch.cuh"
+
+#include <ATen/Context.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/cuda/CUDAContext.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/searchsorted.h>
+#include <ATen/ops/sort.h>
+#include <ATen/ops/zeros.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+
+#include <cstdint>
+#include <limits>
+#include <tuple>
+
+namespace ms_detr::cuda {
+
+// Starts kernels on the current stream of the current device.
+struct StreamLauncher {
+  // Twice what fills the largest devices (16 blocks on each multiprocessor); beyond that the
+  // kernels loop.
+  int64_t most_blocks = int64_t{at::cuda::getCurrentDeviceProperties()->multiProcessorCount} * 32;
+  cudaStream_t stream = at::cuda::getCurrentCUDAStream();
+
+  template <typename... Parameters, typename... Values>
+  void operator()(const Plan& plan, void (*kernel)(Parameters...), const Values&... values) const {
+    kernel<<<dim3(plan.blocks, plan.images), kThreads, plan.shared_bytes, stream>>>(values...);
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+};
+
+inline Kind kind_of(at::ScalarType type) {
+  switch (type) {
+    case at::kDouble:
+      return Kind::kDouble;
+    case at::kHalf:
+      return Kind::kHalf;
+    case at::kBFloat16:
+      return Kind::kBFloat16;
+    default:
+      return Kind::kFloat;
+  }
+}
+
+inline int32_t narrow(const char* what, int64_t count) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  TORCH_CHECK_VALUE(
+      count <= kMost, "deformable attention on CUDA: ", what, " must be at most ", kMost, ", got ",
+      count);
+  return static_cast<int32_t>(count);
+}
+
+inline Call make_call(const Sizes& n, at::IntArrayRef shapes) {
+  TORCH_CHECK_VALUE(
+      n.levels <= kMaxLevels, "deformable attention on CUDA: at most ", kMaxLevels, " levels, got ",
+      n.levels, ": ", shapes);
+  narrow("tokens times heads", n.tokens * n.heads);
+  Call call{};
+  call.batch = n.batch;
+  call.tokens = n.tokens;
+  call.queries = n.queries;
+  call.heads = narrow("heads", n.heads);
+  call.channels = narrow("channels", n.channels);
+  call.levels = static_cast<int32_t>(n.levels);
+  call.points = narrow("points", n.points);
+  call.samples = narrow("levels times points", n.levels * n.points);
+  call.stride = narrow("heads times channels", n.heads * n.channels);
+  call.cells = narrow("queries times heads", n.queries * n.heads);
+  int64_t start = 0;
+  for (int64_t l = 0; l < n.levels; ++l) {
+    const int64_t height = shapes[2 * l], width = shapes[2 * l + 1];
+    call.level[l] = {
+        static_cast<int32_t>(height), static_cast<int32_t>(width), static_cast<int32_t>(start),
+        call.patches};
+    start += height * width;
+    call.patches += (height + 1) * (width + 1);
+  }
+  return call;
+}
+
+// Contiguous inputs. Plain operator: no reference; places are locations, shares are weights. Fused
+// operator: offsets and logits.
+struct Inputs {
+  Inputs(
+      const Sizes& n, at::IntArrayRef shapes, const at::Tensor& v, const at::Tensor& r,
+      const at::Tensor& p, const at::Tensor& s)
+      : guard(v.device()),
+        call(make_call(n, shapes)),
+        value(v.contiguous()),
+        reference(r.defined() ? r.contiguous() : r),
+        places(p.contiguous()),
+        shares(s.contiguous()) {}
+
+  bool empty() const { return call.batch == 0 || call.queries == 0; }
+
+  c10::cuda::CUDAGuard guard;
+  Call call;
+  at::Tensor value, reference, places, shares;
+};
+
+inline const void* data_of(const at::Tensor& tensor, int64_t image) {
+  const int64_t bytes = tensor.stride(0) * static_cast<int64_t>(tensor.element_size());
+  return static_cast<const char*>(tensor.const_data_ptr()) + image * bytes;
+}
+
+// All images, or those from `image` on.
+inline Arguments make_arguments(const Inputs& in, int64_t image = 0) {
+  Arguments a{};
+  a.kind = kind_of(in.value.scalar_type());
+  a.call = in.call;
+  a.value = data_of(in.value, image);
+  a.places = data_of(in.places, image);
+  a.shares = data_of(in.shares, image);
+  if (in.reference.defined()) {
+    a.reference = data_of(in.reference, image);
+    a.reference_size = static_cast<int32_t>(in.reference.size(3));
+  }
+  return a;
+}
+
+template <template <typename> class Front>
+at::Tensor run_forward(const Inputs& in) {
+  auto output = at::empty({in.call.batch, in.call.queries, in.call.stride}, in.value.options());
+  if (!in.empty()) {
+    launch_forward<Front>(StreamLauncher{}, make_arguments(in), output.mutable_data_ptr());
+  }
+  return output;
+}
+
+// Gradient of the value without atomics: see deterministic.cuh. Image after image, so that the
+// tables need not hold all of them: 16 + 16 bytes for each sample, and what the sort takes.
+template <template <typename> class Front>
+at::Tensor collect_value(const Inputs& in, const at::Tensor& grad, const StreamLauncher& launcher) {
+  const Call& call = in.call;
+  auto result = at::empty(in.value.sizes(), in.value.options());
+  const int64_t samples = call.cells * call.samples;
+  const int64_t share =
+      in.value.scalar_type() == at::kDouble ? sizeof(Share<double>) : sizeof(Share<float>);
+  const auto integers = in.value.options().dtype(at::kLong);
+  auto keys = at::empty({samples}, integers);
+  auto shares = at::empty({samples, share}, in.value.options().dtype(at::kByte));
+  const auto all_keys = at::arange(call.heads * call.patches + 1, integers);
+  for (int64_t image = 0; image < call.batch; ++image) {
+    Arguments a = make_arguments(in, image);
+    a.call.batch = 1;
+    launch_keys<Front>(launcher, a, keys.mutable_data_ptr<int64_t>(), shares.mutable_data_ptr());
+    const auto [sorted, order] = at::sort(keys, /*stable=*/true, /*dim=*/0, /*descending=*/false);
+    const auto starts = at::searchsorted(sorted, all_keys);
+    launch_collect(
+        launcher, a, data_of(grad, image), order.template const_data_ptr<int64_t>(),
+        starts.template const_data_ptr<int64_t>(), shares.const_data_ptr(),
+        const_cast<void*>(data_of(result, image)));
+  }
+  return result;
+}
+
+struct Gradients {
+  at::Tensor value, reference, places, shares;
+};
+
+template <template <typename> class Front>
+Gradients run_backward(const Inputs& in, const at::Tensor& grad_output) {
+  const Call& call = in.call;
+  // Locations, offsets and so on have the type of the sums.
+  const auto wide = in.places.options();
+  Gradients to{{}, {}, at::empty(in.places.sizes(), wide), at::empty(in.shares.sizes(), wide)};
+  if (in.reference.defined()) {
+    to.reference =
+        at::empty({call.batch, call.queries, call.heads, call.levels, in.reference.size(3)}, wide);
+  }
+  if (in.empty()) {
+    to.value = at::zeros(in.value.sizes(), in.value.options());
+  } else {
+    const StreamLauncher launcher;
+    const auto grad = grad_output.contiguous();
+    const bool atomic = !at::globalContext().deterministicAlgorithms();
+    if (atomic) {
+      to.value = at::zeros(in.value.sizes(), wide);
+    }
+    launch_backward<Front>(
+        launcher, make_arguments(in), grad.const_data_ptr(),
+        {atomic ? to.value.mutable_data_ptr() : nullptr, to.places.mutable_data_ptr(),
+         to.shares.mutable_data_ptr(),
+         in.reference.defined() ? to.reference.mutable_data_ptr() : nullptr});
+    to.value =
+        atomic ? to.value.to(in.value.scalar_type()) : collect_value<Front>(in, grad, launcher);
+  }
+  if (in.reference.defined()) {
+    to.reference = to.reference.sum(2);
+  }
+  return to;
+}
+
+}  // namespace ms_detr::cuda

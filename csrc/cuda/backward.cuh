@@ -2,8 +2,7 @@
 // to, and adds to those of the tokens, which other cells read too: atomically.
 #pragma once
 
-#include "samples.cuh"
-#include "vectors.cuh"
+#include "corners.cuh"
 
 namespace ms_detr::cuda {
 
@@ -18,20 +17,19 @@ template <typename scalar_t, typename T, int kVector>
 __device__ inline void multiply_tokens(
     const Corners<T>& corners, const scalar_t* tokens, T* grad_tokens, int32_t stride,
     const T (&grad)[kVector], T (&dot)[4]) {
+  T rows[4][kVector];
+  load_corners(corners, tokens, stride, rows);
 #pragma unroll
   for (int corner = 0; corner < 4; ++corner) {
-    const int32_t row = corners.row[corner];
-    if (row < 0) {
+    if (corners.row[corner] < 0) {
       continue;
     }
-    const int64_t at = static_cast<int64_t>(row) * stride;
-    T token[kVector];
-    load_vector(tokens + at, token);
 #pragma unroll
     for (int i = 0; i < kVector; ++i) {
-      dot[corner] += grad[i] * token[i];
+      dot[corner] += grad[i] * rows[corner][i];
     }
     if (grad_tokens != nullptr) {
+      const int64_t at = static_cast<int64_t>(corners.row[corner]) * stride;
       add_vector(grad_tokens + at, corners.weight[corner], grad);
     }
   }
@@ -47,7 +45,7 @@ __device__ inline void store_gradients(
     const int32_t k = begin + i, level = k / call.points;
     const auto sample = front.sample(call, common, place, k, level);
     const Sample<T> gradient = sample_gradient(sample, call.level[level], records[i].dot);
-    const int64_t at = place.cell(call) * call.samples + k;
+    const int64_t at = place.cell * call.samples + k;
     to.shares[at] = gradient.weight;
     to.places[2 * at] = gradient.x;
     to.places[2 * at + 1] = gradient.y;
@@ -75,7 +73,7 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(
         const int64_t column = image + int64_t{place.head} * call.channels + channel;
         T row[kVector] = {};
         if (busy) {
-          load_vector(grad + place.cell(call) * call.channels + channel, row);
+          load_vector(grad + place.cell * call.channels + channel, row);
         }
         for (int32_t i = 0; i < count; ++i) {
           T dot[4] = {};

@@ -5,6 +5,8 @@
 // `cell` is one query and head; cells are counted in the order image, query, head.
 #pragma once
 
+#include "../sizes.h"
+
 #include <c10/macros/Macros.h>
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
@@ -48,6 +50,31 @@ struct Call {
   int64_t patches;  // of one head of one image
   Level level[kMaxLevels];
 };
+
+// All sizes fit: see check_sizes in host.cuh. shapes: h0, w0, h1, w1, ..
+inline Call make_call(const Sizes& n, const int64_t* shapes) {
+  Call call{};
+  call.batch = n.batch;
+  call.tokens = n.tokens;
+  call.queries = n.queries;
+  call.heads = static_cast<int32_t>(n.heads);
+  call.channels = static_cast<int32_t>(n.channels);
+  call.levels = static_cast<int32_t>(n.levels);
+  call.points = static_cast<int32_t>(n.points);
+  call.samples = static_cast<int32_t>(n.levels * n.points);
+  call.stride = static_cast<int32_t>(n.heads * n.channels);
+  call.cells = n.queries * n.heads;
+  int64_t start = 0;
+  for (int64_t l = 0; l < n.levels; ++l) {
+    const int64_t height = shapes[2 * l], width = shapes[2 * l + 1];
+    call.level[l] = {
+        static_cast<int32_t>(height), static_cast<int32_t>(width), static_cast<int32_t>(start),
+        call.patches};
+    start += height * width;
+    call.patches += (height + 1) * (width + 1);
+  }
+  return call;
+}
 
 // Pointers of one call. Plain operator: `places` are locations, `shares` are weights, and there is
 // no reference. Fused operator: offsets and logits.

@@ -34,9 +34,10 @@ __global__ void __launch_bounds__(kThreads) key_kernel(
       const Quad<T> quad = locate(sample, level);
       const int64_t patch =
           level.first_patch + int64_t{quad.y0 + 1} * (level.width + 1) + quad.x0 + 1;
-      const int64_t at = place.in_image * call.samples + k;
+      const int64_t at = place.cell_of_image(call) * call.samples + k;
       keys[at] = quad.touches ? place.head * call.patches + patch : call.heads * call.patches;
-      shares[at] = {sample.weight, quad.fx, quad.fy, static_cast<int32_t>(place.in_image)};
+      shares[at] = {
+          sample.weight, quad.fx, quad.fy, static_cast<int32_t>(place.cell_of_image(call))};
     }
   });
 }
@@ -75,7 +76,7 @@ __global__ void __launch_bounds__(kThreads) collect_kernel(
           }
         }
       }
-      store_vector(grad_value + place.in_image * call.channels + channel, sums);
+      store_vector(grad_value + place.cell * call.channels + channel, sums);
     }
   });
 }

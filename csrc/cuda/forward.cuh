@@ -1,8 +1,7 @@
 // Forward pass: every team sums up the tokens of one cell, its lanes neighbouring channels.
 #pragma once
 
-#include "samples.cuh"
-#include "vectors.cuh"
+#include "corners.cuh"
 
 namespace ms_detr::cuda {
 
@@ -11,18 +10,7 @@ template <typename scalar_t, typename T, int kVector>
 __device__ inline void add_tokens(
     const Corners<T>& corners, const scalar_t* tokens, int32_t stride, T (&sums)[kVector]) {
   T rows[4][kVector];
-#pragma unroll
-  for (int corner = 0; corner < 4; ++corner) {  // all are on their way before the first is needed
-    const int32_t row = corners.row[corner];
-    if (row >= 0) {
-      load_vector(tokens + static_cast<int64_t>(row) * stride, rows[corner]);
-    } else {
-#pragma unroll
-      for (int i = 0; i < kVector; ++i) {
-        rows[corner][i] = 0;
-      }
-    }
-  }
+  load_corners(corners, tokens, stride, rows);
 #pragma unroll
   for (int corner = 0; corner < 4; ++corner) {
 #pragma unroll
@@ -55,7 +43,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(
         }
       }
       if (busy) {
-        store_vector(output + place.cell(call) * call.channels + channel, sums);
+        store_vector(output + place.cell * call.channels + channel, sums);
       }
     }
   });

@@ -24,9 +24,9 @@ namespace ms_detr::cuda {
 
 // Starts kernels on the current stream of the current device.
 struct StreamLauncher {
-  // Twice what fills the largest devices (16 blocks on each multiprocessor); beyond that the
-  // kernels loop.
-  int64_t most_blocks = int64_t{at::cuda::getCurrentDeviceProperties()->multiProcessorCount} * 32;
+  // Far more than run at the same time: the device spreads blocks better than a loop in them would.
+  // Only beyond that the kernels loop.
+  int64_t most_blocks = int64_t{1} << 20;
   cudaStream_t stream = at::cuda::getCurrentCUDAStream();
 
   template <typename... Parameters, typename... Values>
@@ -49,40 +49,22 @@ inline Kind kind_of(at::ScalarType type) {
   }
 }
 
-inline int32_t narrow(const char* what, int64_t count) {
-  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-  TORCH_CHECK_VALUE(
-      count <= kMost, "deformable attention on CUDA: ", what, " must be at most ", kMost, ", got ",
-      count);
-  return static_cast<int32_t>(count);
-}
-
-inline Call make_call(const Sizes& n, at::IntArrayRef shapes) {
+// What the kernels count with 32 bits. Offsets have 64.
+inline const Sizes& check_sizes(const Sizes& n, at::IntArrayRef shapes) {
   TORCH_CHECK_VALUE(
       n.levels <= kMaxLevels, "deformable attention on CUDA: at most ", kMaxLevels, " levels, got ",
       n.levels, ": ", shapes);
-  narrow("tokens times heads", n.tokens * n.heads);
-  Call call{};
-  call.batch = n.batch;
-  call.tokens = n.tokens;
-  call.queries = n.queries;
-  call.heads = narrow("heads", n.heads);
-  call.channels = narrow("channels", n.channels);
-  call.levels = static_cast<int32_t>(n.levels);
-  call.points = narrow("points", n.points);
-  call.samples = narrow("levels times points", n.levels * n.points);
-  call.stride = narrow("heads times channels", n.heads * n.channels);
-  call.cells = narrow("queries times heads", n.queries * n.heads);
-  int64_t start = 0;
-  for (int64_t l = 0; l < n.levels; ++l) {
-    const int64_t height = shapes[2 * l], width = shapes[2 * l + 1];
-    call.level[l] = {
-        static_cast<int32_t>(height), static_cast<int32_t>(width), static_cast<int32_t>(start),
-        call.patches};
-    start += height * width;
-    call.patches += (height + 1) * (width + 1);
-  }
-  return call;
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  const auto check = [](const char* what, int64_t count) {
+    TORCH_CHECK_VALUE(
+        count <= kMost, "deformable attention on CUDA: ", what, " must be at most ", kMost,
+        ", got ", count);
+  };
+  check("heads times channels", n.heads * n.channels);
+  check("tokens times heads", n.tokens * n.heads);
+  check("queries times heads", n.queries * n.heads);
+  check("levels times points", n.levels * n.points);
+  return n;
 }
 
 // Contiguous inputs. Plain operator: no reference; places are locations, shares are weights. Fused
@@ -92,7 +74,7 @@ struct Inputs {
       const Sizes& n, at::IntArrayRef shapes, const at::Tensor& v, const at::Tensor& r,
       const at::Tensor& p, const at::Tensor& s)
       : guard(v.device()),
-        call(make_call(n, shapes)),
+        call(make_call(check_sizes(n, shapes), shapes.data())),
         value(v.contiguous()),
         reference(r.defined() ? r.contiguous() : r),
         places(p.contiguous()),

@@ -12,9 +12,8 @@
 namespace ms_detr::cuda {
 
 struct Plan {
-  unsigned int blocks, images;  // blockIdx.x and blockIdx.y
+  unsigned int blocks, images;  // gridDim.x and gridDim.y
   size_t shared_bytes;
-  int lanes;  // of a team
 };
 
 // Enough lanes for the channels of a head, each with `per_lane` of them; a power of two.
@@ -26,16 +25,16 @@ inline int count_lanes(int32_t channels, int per_lane) {
   return lanes;
 }
 
-// items: teams that an image gives work to. most_blocks: that fill the device.
+// rows: queries or tokens of an image. most_blocks: along each axis of the grid.
 inline Plan make_plan(
-    const Call& call, int64_t items, int lanes, size_t team_bytes, int64_t most_blocks) {
-  const int64_t teams = kThreads / lanes;
-  const int64_t images = std::min<int64_t>(call.batch, 65535);
-  const int64_t most = std::max<int64_t>(1, most_blocks / images);
-  const int64_t blocks = std::min((items + teams - 1) / teams, most);
+    const Call& call, int64_t rows, int lanes, size_t team_bytes, int64_t most_blocks) {
+  const int teams = kThreads / lanes;
+  const int64_t tiles = count_tiles(rows, teams, call.heads);
+  const int64_t images = std::min<int64_t>(call.batch, 65535);  // CUDA's limit
   return {
-      static_cast<unsigned int>(blocks), static_cast<unsigned int>(images),
-      team_bytes * static_cast<size_t>(teams), lanes};
+      static_cast<unsigned int>(std::min(tiles, most_blocks)),
+      static_cast<unsigned int>(std::min(images, most_blocks)),
+      team_bytes * static_cast<size_t>(teams)};
 }
 
 inline bool is_aligned(const void* pointer) {
@@ -75,7 +74,7 @@ void launch_forward(const Launcher& launcher, const Arguments& a, void* output) 
     constexpr int kVector = decltype(vector)::value;
     const int lanes = count_lanes(a.call.channels, kVector);
     const auto plan =
-        make_plan(a.call, a.call.cells, lanes, kTeamBytes<Corners<T>>, launcher.most_blocks);
+        make_plan(a.call, a.call.queries, lanes, kTeamBytes<Corners<T>>, launcher.most_blocks);
     launcher(
         plan, &forward_kernel<scalar_t, kVector, Front<T>>, a.call, Front<T>(a), lanes,
         static_cast<const scalar_t*>(a.value), static_cast<scalar_t*>(output));
@@ -98,7 +97,7 @@ void launch_backward(
     constexpr int kVector = decltype(vector)::value;
     const int lanes = count_lanes(a.call.channels, kVector);
     const auto plan =
-        make_plan(a.call, a.call.cells, lanes, kTeamBytes<CornerDots<T>>, launcher.most_blocks);
+        make_plan(a.call, a.call.queries, lanes, kTeamBytes<CornerDots<T>>, launcher.most_blocks);
     const FrontGradients<T> gradients{
         static_cast<T*>(to.places), static_cast<T*>(to.shares), static_cast<T*>(to.reference)};
     launcher(
@@ -113,7 +112,7 @@ template <template <typename> class Front, typename Launcher>
 void launch_keys(const Launcher& launcher, const Arguments& a, int64_t* keys, void* shares) {
   const auto run = [&](auto zero) {
     using T = decltype(zero);
-    const auto plan = make_plan(a.call, a.call.cells, kChunk, 0, launcher.most_blocks);
+    const auto plan = make_plan(a.call, a.call.queries, kChunk, 0, launcher.most_blocks);
     launcher(
         plan, &key_kernel<Front<T>, T>, a.call, Front<T>(a), kChunk, keys,
         static_cast<Share<T>*>(shares));
@@ -133,8 +132,7 @@ void launch_collect(
     using scalar_t = decltype(zero);
     constexpr int kVector = decltype(vector)::value;
     const int lanes = count_lanes(a.call.channels, kVector);
-    const auto plan =
-        make_plan(a.call, a.call.tokens * a.call.heads, lanes, 0, launcher.most_blocks);
+    const auto plan = make_plan(a.call, a.call.tokens, lanes, 0, launcher.most_blocks);
     launcher(
         plan, &collect_kernel<scalar_t, kVector>, a.call, lanes, static_cast<const scalar_t*>(grad),
         order, starts, static_cast<const Share<Wide<scalar_t>>*>(shares),

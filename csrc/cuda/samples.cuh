@@ -1,5 +1,5 @@
 // Where the samples of a cell lie and what they weigh: read (plain operator), or computed from a
-// reference, offsets and logits (fused operator). And the corners that they read, in shared memory.
+// reference, offsets and logits (fused operator).
 #pragma once
 
 #include "bilinear.h"
@@ -27,7 +27,7 @@ struct PlainFront {
 
   __device__ Sample<T> sample(
       const Call& call, const Common&, const Place& place, int32_t k, int32_t /*level*/) const {
-    const int64_t at = place.cell(call) * call.samples + k;
+    const int64_t at = place.cell * call.samples + k;
     return {locations[2 * at], locations[2 * at + 1], weights[at]};
   }
 
@@ -50,7 +50,7 @@ struct FusedFront {
     T top, factor;
   };
   __device__ Common begin(const Call& call, const Team& team, const Place& place) const {
-    const T* from = logits + place.cell(call) * call.samples;
+    const T* from = logits + place.cell * call.samples;
     const int32_t count = place.active ? call.samples : 0;
     T top = -static_cast<T>(INFINITY), total = 0;
     for (int32_t k = team.lane; k < count; k += team.lanes) {
@@ -64,12 +64,13 @@ struct FusedFront {
   }
 
   __device__ T weight(const Call& call, const Common& common, const Place& place, int32_t k) const {
-    return std::exp(logits[place.cell(call) * call.samples + k] - common.top) * common.factor;
+    return std::exp(logits[place.cell * call.samples + k] - common.top) * common.factor;
   }
 
   // Center (0, 1), and size where it is a box (2, 3).
   __device__ const T* reference_of(const Call& call, const Place& place, int32_t level) const {
-    return reference + (place.row * call.levels + level) * reference_size;
+    return reference +
+           ((place.image * call.queries + place.row) * call.levels + level) * reference_size;
   }
 
   // What an offset along x (axis 0) or y (axis 1) is multiplied with.
@@ -83,7 +84,7 @@ struct FusedFront {
   __device__ Sample<T> sample(
       const Call& call, const Common& common, const Place& place, int32_t k, int32_t level) const {
     const T* of_level = reference_of(call, place, level);
-    const T* offset = offsets + 2 * (place.cell(call) * call.samples + k);
+    const T* offset = offsets + 2 * (place.cell * call.samples + k);
     return {
         of_level[0] + offset[0] * step(call, of_level, level, 0),
         of_level[1] + offset[1] * step(call, of_level, level, 1), weight(call, common, place, k)};
@@ -93,7 +94,7 @@ struct FusedFront {
   __device__ void finish(
       const Call& call, const Common& common, const Team& team, const Place& place,
       const FrontGradients<T>& to) const {
-    const int64_t first = place.cell(call) * call.samples;
+    const int64_t first = place.cell * call.samples;
     const int32_t count = place.active ? call.samples : 0;
     __syncwarp();  // all gradients of the cell are written
     sum_reference(call, team, place, to);
@@ -118,72 +119,18 @@ struct FusedFront {
     const T unit = T(0.5) / T(call.points);
     for (int32_t i = team.lane; i < count; i += team.lanes) {
       const int32_t level = i / reference_size, entry = i % reference_size;
-      const int64_t from = place.cell(call) * call.samples + level * call.points;
+      const int64_t from = place.cell * call.samples + level * call.points;
       T sum = 0;
       for (int32_t z = 0; z < call.points; ++z) {
         const int64_t at = 2 * (from + z) + entry % 2;
         sum += entry < 2 ? to.places[at] : to.places[at] * offsets[at] * unit;
       }
-      to.reference[place.cell(call) * call.levels * reference_size + i] = sum;
+      to.reference[place.cell * call.levels * reference_size + i] = sum;
     }
   }
 
   const T *reference, *offsets, *logits;
   int32_t reference_size;
 };
-
-// The tokens that a sample reads, and their weights. A corner outside the level has row -1: it is
-// neither read nor written.
-template <typename T>
-struct alignas(16) Corners {
-  T weight[4];
-  int32_t row[4];
-};
-
-template <typename T>
-__device__ inline void find_corners(const Sample<T>& sample, const Level& level, Corners<T>& to) {
-  const Quad<T> quad = locate(sample, level);
-#pragma unroll
-  for (int corner = 0; corner < 4; ++corner) {
-    const bool has = quad.touches && quad.has(corner, level);
-    to.row[corner] = has ? quad.row(corner, level) : -1;
-    to.weight[corner] = has ? sample.weight * corner_share(corner, quad.fx, quad.fy) : T(0);
-  }
-  if (!quad.touches) {
-    // Nothing is read, but what is not finite must show.
-    to.weight[0] = sample.unfit() + sample.weight * T(0);
-  }
-}
-
-// A team looks at so many samples at a time. Their corners are found once, by as many lanes, and
-// then used by all lanes.
-constexpr int kChunk = 8;
-
-// Shared memory of a team: kChunk records, and 16 bytes between teams, so that teams that read
-// their records at the same time read from different banks.
-template <typename Record>
-constexpr size_t kTeamBytes = kChunk * sizeof(Record) + 16;
-
-template <typename Record>
-__device__ inline Record* team_records(const Team& team) {
-  extern __shared__ uint4 shared_memory[];
-  return reinterpret_cast<Record*>(shared_memory + team.index * (kTeamBytes<Record> / 16));
-}
-
-// Fills the records of samples [begin, begin + kChunk); returns how many there are.
-template <typename T, typename Front, typename Record>
-__device__ inline int32_t fill_records(
-    const Call& call, const Front& front, const typename Front::Common& common, const Team& team,
-    const Place& place, int32_t begin, Record* records) {
-  const int32_t rest = call.samples - begin, count = rest < kChunk ? rest : kChunk;
-  __syncwarp();  // the records before are no longer read
-  for (int32_t i = team.lane; place.active && i < count; i += team.lanes) {
-    const int32_t level = (begin + i) / call.points;
-    const Sample<T> sample = front.sample(call, common, place, begin + i, level);
-    find_corners<T>(sample, call.level[level], records[i]);
-  }
-  __syncwarp();
-  return count;
-}
 
 }  // namespace ms_detr::cuda

@@ -53,31 +53,36 @@ struct Team {
   }
 };
 
-// The cell (or token) that a team works on.
+// Pieces of work of one image, each for one block: one head of as many rows as the block has teams.
+C10_HOST_DEVICE inline int64_t count_tiles(int64_t rows, int teams, int32_t heads) {
+  return (rows + teams - 1) / teams * heads;
+}
+
+// The query (or token) and head that a team works on.
 struct Place {
   int64_t image;
-  int64_t in_image;  // number within the image
-  int64_t row;       // query (or token), counted over all images
+  int64_t row;  // query or token of the image
   int32_t head;
-  bool active;  // false for a team that has nothing to do beside busy ones
+  bool active;   // false for a team that has nothing to do beside busy ones
+  int64_t cell;  // (image, row, head) counted in this order
 
-  __device__ int64_t cell(const Call& call) const { return image * call.cells + in_image; }
+  __device__ int64_t cell_of_image(const Call& call) const { return row * call.heads + head; }
 };
 
-// Calls body(place) for every head of `rows` queries (or tokens) of each image; heads change
-// fastest. All lanes of a block make the same number of steps, so that those of a warp can wait for
-// each other inside.
+// Calls body(place) for every head of `rows` queries (or tokens) of each image. The teams of a
+// block take the same head of neighbouring rows, which read many of the same tokens: they then find
+// them in the first-level cache. All lanes of a block make the same number of steps, so that those
+// of a warp can wait for each other inside.
 template <typename Body>
 __device__ inline void for_each(const Call& call, int64_t rows, const Team& team, Body body) {
-  const int64_t count = rows * call.heads, step = int64_t{gridDim.x} * team.count;
+  const auto heads = static_cast<uint32_t>(call.heads);
+  const int64_t tiles = count_tiles(rows, team.count, call.heads);  // fewer than 2^32
   for (int64_t image = blockIdx.y; image < call.batch; image += gridDim.y) {
-    for (int64_t first = int64_t{blockIdx.x} * team.count; first < count; first += step) {
-      const int64_t number = first + team.index;
-      // `count` is below 2^31: a division of 32 bits takes a fraction of the time of one of 64.
-      const auto heads = static_cast<uint32_t>(call.heads);
-      const uint32_t row = static_cast<uint32_t>(number) / heads;
-      const auto head = static_cast<int32_t>(static_cast<uint32_t>(number) - row * heads);
-      body(Place{image, number, image * rows + row, head, number < count});
+    for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+      const uint32_t group = static_cast<uint32_t>(tile) / heads;
+      const auto head = static_cast<int32_t>(static_cast<uint32_t>(tile) - group * heads);
+      const int64_t row = int64_t{group} * team.count + team.index;
+      body(Place{image, row, head, row < rows, (image * rows + row) * call.heads + head});
     }
   }
 }

@@ -61,8 +61,8 @@ __device__ inline void add_vector(T* to, T factor, const T (&from)[n]) {
     for (int i = 0; i < n; i += 4) {
       atomicAdd(
           reinterpret_cast<float4*>(to + i),
-          float4{factor * from[i], factor * from[i + 1], factor * from[i + 2],
-                 factor * from[i + 3]});
+          float4{
+              factor * from[i], factor * from[i + 1], factor * from[i + 2], factor * from[i + 3]});
     }
   } else {
 #pragma unroll

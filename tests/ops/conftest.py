@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from ms_detr.ops import bags, grids, implementation, reference, unfused
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for emulated.py
 
 FORMS = {"pytorch": reference, "bags": bags, "grids": grids}
 

@@ -54,7 +54,7 @@ inline const Sizes& check_sizes(const Sizes& n, at::IntArrayRef shapes) {
   TORCH_CHECK_VALUE(
       n.levels <= kMaxLevels, "deformable attention on CUDA: at most ", kMaxLevels, " levels, got ",
       n.levels, ": ", shapes);
-  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  static constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
   const auto check = [](const char* what, int64_t count) {
     TORCH_CHECK_VALUE(
         count <= kMost, "deformable attention on CUDA: ", what, " must be at most ", kMost,

@@ -192,6 +192,24 @@ def test_nothing_is_read_outside_of_the_image(far, queries):
     assert_near([a[1] for a in actual], [e[1] for e in expected], torch.float32)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("queries", [2, 20])
+@pytest.mark.parametrize("dtype, channels", [(torch.float32, 32), (torch.float64, 3), (torch.half, 8)])
+def test_token_that_is_not_finite_shows_where_it_is_read_and_only_there(
+    dtype, channels, queries, bad
+):
+    x = make(dtype, channels, 4, 4, queries)
+    x.value[0, :143:7, 1] = bad  # of the level of 11x13, the border among them
+    x.value[1, -1, 0, 0] = bad  # the level of 2x2
+    with np.errstate(invalid="ignore"):
+        expected = expected_plain(x)
+    assert 0 < expected[0].isfinite().sum() < expected[0].numel()
+    for a, e in zip(plain(x), expected, strict=True):
+        assert torch.equal(a.isfinite(), e.isfinite()) and torch.equal(a.isnan(), e.isnan())
+        finite = e.isfinite()
+        assert_near([a[finite]], [e[finite]], dtype)
+
+
 @pytest.mark.parametrize("operator", [plain, fused])
 @pytest.mark.parametrize("batch, queries", [(0, 3), (2, 0), (0, 0)])
 def test_zero_sizes(batch, queries, operator):

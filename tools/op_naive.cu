@@ -1,8 +1,8 @@
 // The algorithm of the first CUDA kernels for deformable attention, written from the definition as
 // a baseline for tools/benchmark_op.py: one thread for each channel, which computes positions and
 // bilinear weights of every sample again; one scalar atomic addition for each channel and corner;
-// gradients of a sample summed up over the channels in shared memory. Single precision only. No part
-// of the package; tools/op_naive.py builds it when it is asked for.
+// gradients of a sample summed up over the channels in shared memory. Single precision only. No
+// part of the package; tools/op_naive.py builds it when it is asked for.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -93,8 +93,7 @@ __global__ void backward_kernel(
   const float g = grad[cell * n.channels + channel];
   int64_t point = cell * n.levels * n.points;
   for (int l = 0; l < n.levels; ++l) {
-    const int64_t first =
-        ((image * n.tokens + starts[l]) * n.heads + head) * n.channels + channel;
+    const int64_t first = ((image * n.tokens + starts[l]) * n.heads + head) * n.channels + channel;
     for (int z = 0; z < n.points; ++z, ++point) {
       const Point p(
           locations[2 * point], locations[2 * point + 1], static_cast<int>(shapes[2 * l]),
@@ -130,10 +129,9 @@ __global__ void backward_kernel(
 }
 
 Sizes sizes_of(const at::Tensor& value, const at::Tensor& locations) {
-  return {
-      static_cast<int>(value.size(1)),     static_cast<int>(value.size(2)),
-      static_cast<int>(value.size(3)),     static_cast<int>(locations.size(1)),
-      static_cast<int>(locations.size(3)), static_cast<int>(locations.size(4))};
+  return {static_cast<int>(value.size(1)),     static_cast<int>(value.size(2)),
+          static_cast<int>(value.size(3)),     static_cast<int>(locations.size(1)),
+          static_cast<int>(locations.size(3)), static_cast<int>(locations.size(4))};
 }
 
 // shapes: (L, 2) and starts: (L), int64 on the device; all others contiguous float32.

@@ -1,11 +1,14 @@
 """The algorithm of the first CUDA kernels, as an arm of tools/benchmark_op.py.
 
-op_naive.cu is compiled for the GPU of this machine when it is first asked for; torch keeps the
-result (``TORCH_EXTENSIONS_DIR``).
+op_naive.cu is compiled when it is first asked for: by the nvcc on PATH (``NVCC`` names another one),
+for the GPU of this machine (``MS_DETR_NAIVE_ARCH`` names another one, as nvcc's ``-arch`` does).
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,20 +16,32 @@ import torch
 from op_arms import Problem
 from torch import Tensor
 
+_SOURCE = Path(__file__).with_suffix(".cu")
+
 
 @lru_cache(maxsize=1)
 def load() -> None:
-    """Build it and make ``torch.ops.ms_detr_naive`` known. Needs nvcc, but no GPU where
-    ``TORCH_CUDA_ARCH_LIST`` is set."""
-    from torch.utils import cpp_extension  # looks for CUDA, and says so, when it is imported
+    """Build it and make ``torch.ops.ms_detr_naive`` known.
 
-    source = Path(__file__).with_suffix(".cu")
-    cpp_extension.load("ms_detr_naive", [str(source)], is_python_module=False)
+    Raises:
+        subprocess.CalledProcessError: it does not compile; nvcc says why.
+    """
+    root = Path(torch.__file__).parent
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "op_naive.so"
+        command = [os.environ.get("NVCC", "nvcc"), "-O3", "-std=c++17", "-shared"]
+        command += [f"-arch={os.environ.get('MS_DETR_NAIVE_ARCH', 'native')}"]
+        command += ["--expt-relaxed-constexpr", "--compiler-options", "-fPIC"]
+        command += [f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}"]
+        command += ["-isystem", str(root / "include"), f"-L{root / 'lib'}"]
+        command += ["-lc10", "-lc10_cuda", "-ltorch_cpu", "-ltorch_cuda"]
+        subprocess.run([*command, str(_SOURCE), "-o", str(target)], check=True)
+        torch.ops.load_library(str(target))
 
 
 class Naive:
     """Forward and backward for the inputs of one problem, in float32 whatever the value is: the
-    kernels knew nothing else, and their users cast."""
+    first kernels knew nothing of half precision, and their users cast."""
 
     def __init__(self, p: Problem) -> None:
         load()

@@ -194,7 +194,9 @@ def test_nothing_is_read_outside_of_the_image(far, queries):
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("queries", [2, 20])
-@pytest.mark.parametrize("dtype, channels", [(torch.float32, 32), (torch.float64, 3), (torch.half, 8)])
+@pytest.mark.parametrize(
+    "dtype, channels", [(torch.float32, 32), (torch.float64, 3), (torch.half, 8)]
+)
 def test_token_that_is_not_finite_shows_where_it_is_read_and_only_there(
     dtype, channels, queries, bad
 ):

@@ -33,9 +33,10 @@ def library(tmp_path_factory):
     built = {}
 
     def get(arch=900, *flags):
-        if (arch, *flags) not in built:
-            built[arch, *flags] = build(tmp_path_factory.mktemp("emulator"), arch, *flags)
-        return built[arch, *flags]
+        key = (arch, *flags)
+        if key not in built:
+            built[key] = build(tmp_path_factory.mktemp("emulator"), arch, *flags)
+        return built[key]
 
     return get
 
@@ -112,7 +113,9 @@ def test_gpus_before_hopper_add_one_number_at_a_time(dtype, channels, library):
 
 
 # Chunks of 8 samples: less than one, one, two, and parts of one.
-@pytest.mark.parametrize("levels, points", [(1, 1), (1, 8), (4, 4), (5, 4), (2, 5), (1, 17), (32, 1)])
+@pytest.mark.parametrize(
+    "levels, points", [(1, 1), (1, 8), (4, 4), (5, 4), (2, 5), (1, 17), (32, 1)]
+)
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_levels_and_points(operator, levels, points, emulator):
     x = make(operator, levels=levels, points=points)
@@ -284,7 +287,10 @@ print("nothing found")
 def test_memory_sanitizer_finds_nothing_unless_sizes_are_wrong(sizes, library, repository):
     """Every tensor is a block of memory of its own here: a number too far is a fault."""
     runtime = subprocess.run(
-        [str(compiler()), "-print-file-name=libasan.so"], capture_output=True, text=True, check=False
+        [str(compiler()), "-print-file-name=libasan.so"],
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout.strip()
     if not os.path.isabs(runtime):
         pytest.skip("needs a compiler with the address sanitizer")

@@ -20,7 +20,11 @@ WRONG = [
     ("reference", lambda t: t[..., :1], r"reference must .*[(\[]2, 3, 2, 1[)\]]"),
     ("reference", lambda t: t.half(), r"reference.*must be .*[fF]loat.* got .*(float16|Half)"),
     # Two of three agree on the number of queries: the third is named.
-    ("offsets", lambda t: t[:, :2], r"offsets must be \(2, 3 queries, .*[(\[]2, 2, 2, 2, 2, 2[)\]]"),
+    (
+        "offsets",
+        lambda t: t[:, :2],
+        r"offsets must be \(2, 3 queries, .*[(\[]2, 2, 2, 2, 2, 2[)\]]",
+    ),
     ("reference", lambda t: t[:, :2], r"reference must be \(2, 3 queries, .*[(\[]2, 2, 2, 2[)\]]"),
     ("logits", lambda t: t[:, :2], r"logits must be \(2, 3, 2, 4\).*[(\[]2, 2, 2, 4[)\]]"),
     ("offsets", lambda t: t[:, :, :1], r"offsets must .*[(\[]2, 3, 1, 2, 2, 2[)\]]"),

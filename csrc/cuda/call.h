@@ -51,7 +51,7 @@ struct Call {
   Level level[kMaxLevels];
 };
 
-// All sizes fit: see check_sizes in host.cuh. shapes: h0, w0, h1, w1, ..
+// All sizes fit: see check_sizes in tensors.cuh. shapes: h0, w0, h1, w1, ..
 inline Call make_call(const Sizes& n, const int64_t* shapes) {
   Call call{};
   call.batch = n.batch;

@@ -46,25 +46,20 @@ __device__ inline void store_vector(scalar_t* to, const T (&from)[n]) {
   }
 }
 
-// Whether the GPU adds four floats by one instruction.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-constexpr bool kAddsFour = true;
-#else
-constexpr bool kAddsFour = false;
-#endif
-
 // to[i] += factor * from[i], atomically for each number.
 template <typename T, int n>
 __device__ inline void add_vector(T* to, T factor, const T (&from)[n]) {
-  if constexpr (kAddsFour && sizeof(T) == sizeof(float) && n % 4 == 0) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900  // adds four floats by one instruction
+  if constexpr (sizeof(T) == sizeof(float) && n % 4 == 0) {
 #pragma unroll
     for (int i = 0; i < n; i += 4) {
-      atomicAdd(
-          reinterpret_cast<float4*>(to + i),
-          float4{
-              factor * from[i], factor * from[i + 1], factor * from[i + 2], factor * from[i + 3]});
+      const float4 four{
+          factor * from[i], factor * from[i + 1], factor * from[i + 2], factor * from[i + 3]};
+      atomicAdd(reinterpret_cast<float4*>(to + i), four);
     }
-  } else {
+  } else
+#endif
+  {
 #pragma unroll
     for (int i = 0; i < n; ++i) {
       atomicAdd(to + i, factor * from[i]);

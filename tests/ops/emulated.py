@@ -1,6 +1,6 @@
 """The CUDA kernels run on the processor: built by the C++ compiler, called like the operators.
 
-What stands here in Python is what ``csrc/cuda/host.cuh`` does with tensors, the sort of the
+What stands here in Python is what ``csrc/cuda/tensors.cuh`` does with tensors, the sort of the
 deterministic path among it; kernels, their choice and their launch sizes are the very same source.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).resolve().parent / "emulator" / "emulator.cpp"
+FOLDER = Path(__file__).resolve().parent / "emulator"
 KERNELS = Path(__file__).resolve().parents[2] / "csrc" / "cuda"
 KINDS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # order of Kind in call.h
 
@@ -50,11 +50,26 @@ def build(folder: Path, arch: int, *flags: str) -> Path:
     Raises:
         subprocess.CalledProcessError: they do not compile; the compiler says why.
     """
-    target = folder / f"emulator_{arch}.so"
+    return _compile("emulator.cpp", folder / "emulator.so", f"-DEMULATED_ARCH={arch}", *flags)
+
+
+def load_operators(folder: Path) -> None:
+    """Compile kernels and their torch side; makes ``torch.ops.ms_detr_emulated`` known.
+
+    Raises:
+        subprocess.CalledProcessError: they do not compile; the compiler says why.
+    """
+    torch_folder = Path(torch.__file__).parent
+    flags = ["-DEMULATED_ARCH=900", f"-L{torch_folder / 'lib'}", "-lc10", "-ltorch_cpu"]
+    flags += [f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}"]
+    torch.ops.load_library(str(_compile("operators.cpp", folder / "operators.so", *flags)))
+
+
+def _compile(source: str, target: Path, *flags: str) -> Path:
     command = [str(compiler()), "-std=c++17", "-O1", "-g1", "-fPIC", "-shared", "-Wall", "-Wextra"]
-    command += ["-Wno-unknown-pragmas", f"-DEMULATED_ARCH={arch}", *flags, f"-I{KERNELS}"]
-    command += [f"-isystem{Path(torch.__file__).parent / 'include'}"]
-    subprocess.run([*command, str(SOURCE), "-o", str(target)], check=True)
+    command += ["-Wno-unknown-pragmas", f"-I{KERNELS}"]
+    command += [f"-isystem{Path(torch.__file__).parent / 'include'}", str(FOLDER / source)]
+    subprocess.run([*command, *flags, "-o", str(target)], check=True)
     return target
 
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from emulated import KINDS, Emulator, build, compiler
+from emulated import KINDS, Emulator, build, compiler, load_operators
 
 OPS = torch.ops.ms_detr
 TOLERANCE = {
@@ -263,6 +263,63 @@ def test_offsets_beyond_32_bits(emulator):
     assert not output[0, 0, :-channels].any()
     sums, _ = emulator.backward_sums(output, value, [height, width], locations, weights)
     torch.testing.assert_close(sums[0, -1, -1], torch.ones(channels), rtol=4e-3, atol=0)
+
+
+@pytest.fixture(scope="session")
+def operators(tmp_path_factory):
+    """The operators with the torch side that they have on a GPU, on the emulator."""
+    if compiler() is None:
+        pytest.skip("needs a C++ compiler, to build the emulator")
+    load_operators(tmp_path_factory.mktemp("operators"))
+    return torch.ops.ms_detr_emulated
+
+
+@pytest.fixture(params=[False, True], ids=["atomic", "deterministic"])
+def mode(request):
+    torch.use_deterministic_algorithms(request.param)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def through(operators, x):
+    """Output and gradients."""
+    inputs = x.value, x.flat, *x.others
+    forward, backward = getattr(operators, x.name), getattr(operators, f"{x.name}_backward")
+    return forward(*inputs), *backward(x.grad, *inputs)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("mode")
+@pytest.mark.parametrize("batch, queries", [(3, 4), (1, 1), (0, 4), (3, 0)])
+@pytest.mark.parametrize("dtype", KINDS, ids=str)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_torch_side(operator, dtype, batch, queries, operators):
+    x = make(operator, dtype, batch=batch, queries=queries, levels=4, points=4)
+    actual = through(operators, x)
+    assert_near(actual, on_cpu(x), dtype)
+    assert all(t.is_contiguous() for t in actual)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("mode")
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_torch_side_with_inputs_that_are_not_contiguous(operator, operators):
+    x = make(operator, batch=3)
+    expected = on_cpu(x)
+    x.value, x.grad, *x.others = (
+        t.transpose(0, -1).contiguous().transpose(0, -1) for t in (x.value, x.grad, *x.others)
+    )
+    assert not any(t.is_contiguous() for t in (x.value, x.grad, *x.others))
+    actual = through(operators, x)
+    assert_near(actual, expected, torch.float32)
+    assert all(t.is_contiguous() for t in actual)
+
+
+@pytest.mark.slow
+def test_torch_side_refuses_more_levels_than_it_takes(operators):
+    x = make(levels=33, points=1)
+    with pytest.raises(ValueError, match="at most 32 levels, got 33"):
+        through(operators, x)
 
 
 SANITIZED = """

@@ -3,21 +3,9 @@
 #include "simt.h"
 
 #include "launch.cuh"
+#include "launcher.h"
 
 namespace {
-
-struct Launcher {
-  template <typename... Parameters, typename... Values>
-  void operator()(
-      const ms_detr::cuda::Plan& plan, void (*kernel)(Parameters...),
-      const Values&... values) const {
-    simt::Grid grid(plan.blocks, plan.images, ms_detr::cuda::kThreads, plan.shared_bytes, seed);
-    grid.run([&] { kernel(values...); });
-  }
-
-  int64_t most_blocks;
-  uint64_t seed;
-};
 
 // The same fields as in emulated.py.
 struct Request {

@@ -1,40 +1,21 @@
-// The torch side of the CUDA kernels: tensors to pointers, memory for results, stream and device.
-// The same for the plain and the fused operator.
+// The torch side of the CUDA kernels: from tensors to pointers, and memory for results. The same
+// for the plain and the fused operator. `launcher` starts kernels: see stream.cuh.
 #pragma once
 
-#include "../ms_deform_attn.h"
 #include "launch.cuh"
 
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/cuda/CUDAContext.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/searchsorted.h>
 #include <ATen/ops/sort.h>
 #include <ATen/ops/zeros.h>
-#include <c10/cuda/CUDAException.h>
-#include <c10/cuda/CUDAGuard.h>
 
 #include <cstdint>
 #include <limits>
-#include <tuple>
 
 namespace ms_detr::cuda {
-
-// Starts kernels on the current stream of the current device.
-struct StreamLauncher {
-  // Far more than run at the same time: the device spreads blocks better than a loop in them would.
-  // Only beyond that the kernels loop.
-  int64_t most_blocks = int64_t{1} << 20;
-  cudaStream_t stream = at::cuda::getCurrentCUDAStream();
-
-  template <typename... Parameters, typename... Values>
-  void operator()(const Plan& plan, void (*kernel)(Parameters...), const Values&... values) const {
-    kernel<<<dim3(plan.blocks, plan.images), kThreads, plan.shared_bytes, stream>>>(values...);
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
-  }
-};
 
 inline Kind kind_of(at::ScalarType type) {
   switch (type) {
@@ -73,8 +54,7 @@ struct Inputs {
   Inputs(
       const Sizes& n, at::IntArrayRef shapes, const at::Tensor& v, const at::Tensor& r,
       const at::Tensor& p, const at::Tensor& s)
-      : guard(v.device()),
-        call(make_call(check_sizes(n, shapes), shapes.data())),
+      : call(make_call(check_sizes(n, shapes), shapes.data())),
         value(v.contiguous()),
         reference(r.defined() ? r.contiguous() : r),
         places(p.contiguous()),
@@ -82,7 +62,6 @@ struct Inputs {
 
   bool empty() const { return call.batch == 0 || call.queries == 0; }
 
-  c10::cuda::CUDAGuard guard;
   Call call;
   at::Tensor value, reference, places, shares;
 };
@@ -107,19 +86,19 @@ inline Arguments make_arguments(const Inputs& in, int64_t image = 0) {
   return a;
 }
 
-template <template <typename> class Front>
-at::Tensor run_forward(const Inputs& in) {
+template <template <typename> class Front, typename Launcher>
+at::Tensor run_forward(const Inputs& in, const Launcher& launcher) {
   auto output = at::empty({in.call.batch, in.call.queries, in.call.stride}, in.value.options());
   if (!in.empty()) {
-    launch_forward<Front>(StreamLauncher{}, make_arguments(in), output.mutable_data_ptr());
+    launch_forward<Front>(launcher, make_arguments(in), output.mutable_data_ptr());
   }
   return output;
 }
 
 // Gradient of the value without atomics: see deterministic.cuh. Image after image, so that the
 // tables need not hold all of them: 16 + 16 bytes for each sample, and what the sort takes.
-template <template <typename> class Front>
-at::Tensor collect_value(const Inputs& in, const at::Tensor& grad, const StreamLauncher& launcher) {
+template <template <typename> class Front, typename Launcher>
+at::Tensor collect_value(const Inputs& in, const at::Tensor& grad, const Launcher& launcher) {
   const Call& call = in.call;
   auto result = at::empty(in.value.sizes(), in.value.options());
   const int64_t samples = call.cells * call.samples;
@@ -147,8 +126,8 @@ struct Gradients {
   at::Tensor value, reference, places, shares;
 };
 
-template <template <typename> class Front>
-Gradients run_backward(const Inputs& in, const at::Tensor& grad_output) {
+template <template <typename> class Front, typename Launcher>
+Gradients run_backward(const Inputs& in, const at::Tensor& grad_output, const Launcher& launcher) {
   const Call& call = in.call;
   // Locations, offsets and so on have the type of the sums.
   const auto wide = in.places.options();
@@ -160,7 +139,6 @@ Gradients run_backward(const Inputs& in, const at::Tensor& grad_output) {
   if (in.empty()) {
     to.value = at::zeros(in.value.sizes(), in.value.options());
   } else {
-    const StreamLauncher launcher;
     const auto grad = grad_output.contiguous();
     const bool atomic = !at::globalContext().deterministicAlgorithms();
     if (atomic) {

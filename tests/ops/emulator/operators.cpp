@@ -1,5 +1,5 @@
-// The torch side of the CUDA kernels (csrc/cuda/tensors.cuh) with tensors in the processor's memory
-// and the emulator for a GPU: operators ms_detr_emulated::*, loaded by torch.
+// The CUDA kernels and their torch side (csrc/cuda/tensors.cuh), with tensors in the processor's
+// memory and the emulator for a GPU: operators of the library EMULATED_LIBRARY, loaded by torch.
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/arange.h>
@@ -11,7 +11,6 @@
 
 #include "simt.h"  // behind all headers of torch
 
-#include "launcher.h"
 #include "tensors.cuh"
 
 #include <tuple>
@@ -20,7 +19,24 @@ namespace {
 
 using namespace ms_detr::cuda;
 
-const Launcher kLauncher{3, 0};
+// As StreamLauncher in csrc/cuda/stream.cuh.
+struct Launcher {
+  template <typename... Parameters, typename... Values>
+  void operator()(const Plan& plan, void (*kernel)(Parameters...), const Values&... values) const {
+    simt::Grid grid(plan.blocks, plan.images, kThreads, plan.shared_bytes, seed);
+    grid.run([&] { kernel(values...); });
+  }
+
+  int64_t most_blocks;
+  uint64_t seed;
+};
+
+Launcher launcher;
+
+// seed: of the order of lanes, warps and blocks. most_blocks: of a grid; the kernels loop then.
+void configure(int64_t seed, int64_t most_blocks) {
+  launcher = {most_blocks, static_cast<uint64_t>(seed)};
+}
 
 Inputs inputs(
     const at::Tensor& value, at::IntArrayRef shapes, const at::Tensor& reference,
@@ -33,34 +49,51 @@ Inputs inputs(
 at::Tensor plain(
     const at::Tensor& value, at::IntArrayRef shapes, const at::Tensor& locations,
     const at::Tensor& weights) {
-  return run_forward<PlainFront>(inputs(value, shapes, {}, locations, weights), kLauncher);
+  return run_forward<PlainFront>(inputs(value, shapes, {}, locations, weights), launcher);
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> plain_backward(
     const at::Tensor& grad, const at::Tensor& value, at::IntArrayRef shapes,
     const at::Tensor& locations, const at::Tensor& weights) {
   const auto to =
-      run_backward<PlainFront>(inputs(value, shapes, {}, locations, weights), grad, kLauncher);
+      run_backward<PlainFront>(inputs(value, shapes, {}, locations, weights), grad, launcher);
   return {to.value, to.places, to.shares};
 }
 
 at::Tensor fused(
     const at::Tensor& value, at::IntArrayRef shapes, const at::Tensor& reference,
     const at::Tensor& offsets, const at::Tensor& logits) {
-  return run_forward<FusedFront>(inputs(value, shapes, reference, offsets, logits), kLauncher);
+  return run_forward<FusedFront>(inputs(value, shapes, reference, offsets, logits), launcher);
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> fused_backward(
     const at::Tensor& grad, const at::Tensor& value, at::IntArrayRef shapes,
     const at::Tensor& reference, const at::Tensor& offsets, const at::Tensor& logits) {
   const auto to =
-      run_backward<FusedFront>(inputs(value, shapes, reference, offsets, logits), grad, kLauncher);
+      run_backward<FusedFront>(inputs(value, shapes, reference, offsets, logits), grad, launcher);
   return {to.value, to.reference, to.places, to.shares};
 }
 
+// Adds to `sums` in place, so that a test may bring memory that is not all there.
+void add_value_gradient(
+    const at::Tensor& grad, const at::Tensor& value, at::IntArrayRef shapes,
+    const at::Tensor& locations, const at::Tensor& weights, const at::Tensor& sums) {
+  const auto of_places = at::empty(locations.sizes(), locations.options());
+  const auto of_shares = at::empty(weights.sizes(), weights.options());
+  launch_backward<PlainFront>(
+      launcher, make_arguments(inputs(value, shapes, {}, locations, weights)),
+      grad.const_data_ptr(),
+      {sums.mutable_data_ptr(), of_places.mutable_data_ptr(), of_shares.mutable_data_ptr(),
+       nullptr});
+}
+
+#define LIBRARY(name, m) TORCH_LIBRARY(name, m)  // after name was replaced
+
 }  // namespace
 
-TORCH_LIBRARY(ms_detr_emulated, m) {
+LIBRARY(EMULATED_LIBRARY, m) {
+  m.def("configure", &configure);
+  m.def("add_value_gradient", &add_value_gradient);
   m.def("ms_deform_attn", &plain);
   m.def("ms_deform_attn_backward", &plain_backward);
   m.def("fused_deform_attn", &fused);

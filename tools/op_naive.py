@@ -1,7 +1,7 @@
 """The algorithm of the first CUDA kernels, as an arm of tools/benchmark_op.py.
 
-op_naive.cu is compiled when it is first asked for: by the nvcc on PATH (``NVCC`` names another one),
-for the GPU of this machine (``MS_DETR_NAIVE_ARCH`` names another one, as nvcc's ``-arch`` does).
+op_naive.cu is compiled when it is first asked for: by the nvcc on PATH (``NVCC`` names another
+one), for the GPU of this machine (``MS_DETR_NAIVE_ARCH`` names another one, as nvcc's ``-arch``).
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
 """The CUDA operators on the processor: the source of ``csrc/cuda`` but for streams, built by the
-C++ compiler, with an emulator of lanes, warps and blocks for the GPU."""
+C++ compiler, with an emulator of lanes, warps and blocks for the GPU. And inputs for them."""
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,6 +18,15 @@ from torch import Tensor
 
 SOURCE = Path(__file__).resolve().parent / "emulator" / "operators.cpp"
 KERNELS = Path(__file__).resolve().parents[2] / "csrc" / "cuda"
+TOLERANCE = {
+    torch.float64: 1e-11,
+    torch.float32: 5e-5,
+    torch.float16: 2e-3,
+    torch.bfloat16: 1.6e-2,
+}
+SHAPES = ((7, 5), (1, 6), (3, 2), (2, 2), (1, 1))
+# The forms of the fused operator, for reference points and for boxes, and the plain operator.
+OPERATORS = {"plain": 0, "points": 2, "boxes": 4}
 
 
 def compiler() -> str | None:
@@ -95,3 +106,54 @@ class Emulator:
 
 def _operator(others: tuple[Tensor, ...]) -> str:
     return "ms_deform_attn" if len(others) == 2 else "fused_deform_attn"
+
+
+def make(operator="plain", dtype=torch.float32, *, seed=0, **sizes):
+    """Inputs of one operator; some points lie partly or wholly outside of their level."""
+    size = {"batch": 2, "queries": 5, "heads": 3, "channels": 8, "levels": 3, "points": 3, **sizes}
+    shapes = (SHAPES * 7)[: size["levels"]]
+    generator = torch.Generator().manual_seed(seed)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+
+    def random(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    cells = size["batch"], size["queries"], size["heads"]
+    samples = *cells, size["levels"], size["points"]
+    tokens = sum(height * width for height, width in shapes)
+    value = random(size["batch"], tokens, size["heads"], size["channels"]).to(dtype)
+    grad = random(*cells[:2], size["heads"] * size["channels"]).to(dtype)
+    r = OPERATORS[operator]
+    if r == 0:
+        others = 0.5 + 0.4 * random(*samples, 2), random(*samples)
+    else:
+        reference = 0.5 + 0.3 * random(*cells[:2], size["levels"], r)
+        others = reference, 2 * random(*samples, 2), 2 * random(*cells, math.prod(samples[3:]))
+    return SimpleNamespace(
+        name="ms_deform_attn" if r == 0 else "fused_deform_attn",
+        grad=grad,
+        flat=[side for pair in shapes for side in pair],
+        value=value,
+        others=[t.to(wide) for t in others],
+    )
+
+
+def emulated(emulator, x):
+    """Output and gradients."""
+    inputs = x.value, x.flat, *x.others
+    return emulator.forward(*inputs), *emulator.backward(x.grad, *inputs)
+
+
+def on_cpu(x):
+    """The same of the package's operators."""
+    inputs, operators = (x.value, x.flat, *x.others), torch.ops.ms_detr
+    forward, backward = getattr(operators, x.name), getattr(operators, f"{x.name}_backward")
+    return forward(*inputs), *backward(x.grad, *inputs)
+
+
+def assert_near(actual, expected, dtype, factor=1, **options):
+    """Results in pairs: of one dtype, and close as that of the value allows."""
+    tolerance = factor * TOLERANCE[dtype]
+    for a, e in zip(actual, expected, strict=True):
+        assert a.dtype == e.dtype
+        torch.testing.assert_close(a, e, rtol=tolerance, atol=tolerance, **options)

@@ -10,7 +10,7 @@ from op_forms import Arm, fused, gradient_arm, ours
 from op_naive import Naive
 from torch import Tensor
 
-from ms_detr.ops import implementation
+from ms_detr.ops import implementation, unfused
 
 LARGE = (800, 1066)  # levels 100x134, 50x67, 25x34, 13x17
 CALLS = 20  # of an arm in a row: the host needs longer to start one kernel than the GPU for it
@@ -41,7 +41,15 @@ def _against_naive(
     for actual, wanted in zip(_gradients(p), naive.both()[1]):
         _check(actual, wanted, p.value.dtype)
     forward = _times(
-        {"first": naive.forward, "ours": lambda: ours(p), "fused": lambda: fused(p)}, runs
+        {
+            "first": naive.forward,
+            "ours": lambda: ours(p),
+            "fused": lambda: fused(p),
+            "unfused": lambda: unfused.forward(
+                p.value, _sizes(p), p.reference, p.offsets, p.logits
+            ),
+        },
+        runs,
     )
     both = _times(
         {
@@ -56,6 +64,8 @@ def _against_naive(
         ratio(f"{name}, forward: {above} / ours", forward, "first", "ours", goal=goals[0]),
         ratio(f"{name}, forward: fused with softmax and locations / ours", forward, "fused", "ours",
               goal=None, better="lower"),
+        ratio(f"{name}, forward: softmax and locations by PyTorch / fused", forward, "unfused",
+              "fused", goal=None),
         ratio(f"{name}, forward + backward: {above} / ours", both, "first", "ours", goal=goals[1]),
         ratio(f"{name}, forward + backward: deterministic / ours", both, "deterministic", "ours",
               goal=None, better="lower"),
@@ -87,9 +97,12 @@ def _repeat(arm: Arm) -> None:
 
 
 def _gradients(p: Problem) -> tuple[Tensor, ...]:
-    sizes = [side for shape in p.shapes for side in shape]
     backward = torch.ops.ms_detr.ms_deform_attn_backward
-    return backward(p.grad, p.value, sizes, p.locations, p.weights)
+    return backward(p.grad, p.value, _sizes(p), p.locations, p.weights)
+
+
+def _sizes(p: Problem) -> list[int]:
+    return [side for shape in p.shapes for side in shape]
 
 
 def _deterministic(p: Problem) -> tuple[Tensor, ...]:

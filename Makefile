@@ -16,6 +16,7 @@ STAMPS := $(VENV)/.stamps
 # One stamp per source: naming another one installs that one.
 D2_STAMP := $(STAMPS)/detectron2-$(if $(DETECTRON2_FROM),$(shell printf '%s' '$(DETECTRON2_FROM)' | cksum | cut -d' ' -f1),registry)
 CSRC := $(shell find csrc -type f \( -name '*.cpp' -o -name '*.cu' -o -name '*.h' -o -name '*.cuh' \) 2>/dev/null)
+FORMATTED := $(CSRC) $(wildcard tools/*.cu tests/ops/emulator/*)
 PACKAGE := projects/ms_detr
 TYPED := $(wildcard $(addprefix $(PACKAGE)/,structures supervision assigners ops data))
 CODESPELL := $(wildcard README.md CONTRIBUTING.md Makefile .ci configs csrc docs projects tests tools *.py *.toml)
@@ -91,13 +92,13 @@ build: ## build the extension again
 lint: setup ## check format, style and spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(if $(CSRC),$(BIN)/clang-format --dry-run --Werror $(CSRC))
+	$(if $(FORMATTED),$(BIN)/clang-format --dry-run --Werror $(FORMATTED))
 	$(BIN)/codespell $(CODESPELL)
 
 format: setup ## rewrite the files as lint wants them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(if $(CSRC),$(BIN)/clang-format -i $(CSRC))
+	$(if $(FORMATTED),$(BIN)/clang-format -i $(FORMATTED))
 
 type: setup ## check the types of the core
 	$(if $(TYPED),$(BIN)/mypy $(TYPED),@echo 'nothing to check')

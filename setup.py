@@ -103,6 +103,10 @@ def library_includes() -> list[str]:
     return [str(path) for path in (site / "cu13" / "include",) if path.is_dir()]
 
 
+def _files(folder: str, pattern: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc" / folder).glob(pattern))
+
+
 def extension() -> Any:
     """The extension ``ms_detr._C``: CPU kernels, and CUDA kernels where wanted."""
     try:
@@ -125,10 +129,7 @@ def extension() -> Any:
     level = ["-O0", "-g"] if debug else ["-O3"]
     # Without -fopenmp at::parallel_for compiles to a serial loop, without a word.
     openmp = ["-fopenmp"] if sys.platform.startswith("linux") else []
-    sources = [
-        "csrc/ms_deform_attn.cpp",
-        *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc" / "cpu").glob("*.cpp")),
-    ]
+    sources = ["csrc/ms_deform_attn.cpp", *_files("cpu", "*.cpp")]
     host_args = [*level, *openmp, "-Wall", "-Wno-unknown-pragmas"]
     if not with_cuda:
         return CppExtension(
@@ -140,7 +141,7 @@ def extension() -> Any:
         )
     return CUDAExtension(
         "ms_detr._C",
-        [*sources, "csrc/cuda/ms_deform_attn_cuda.cu"],
+        [*sources, *_files("cuda", "*.cu")],
         include_dirs=[str(ROOT / "csrc"), *library_includes()],
         extra_compile_args={"cxx": host_args, "nvcc": [*level, *(["-lineinfo"] if debug else [])]},
         extra_link_args=openmp,

@@ -48,15 +48,35 @@ int64_t check_value(const char* op, const at::Tensor& value, at::IntArrayRef sha
   return tokens;
 }
 
-// locations or offsets
-void check_pairs(
-    const char* op, const char* name, const at::Tensor& pairs, const at::Tensor& value,
-    int64_t levels) {
+void check_locations(const at::Tensor& locations, const at::Tensor& value, int64_t levels) {
   TORCH_CHECK_VALUE(
-      pairs.dim() == 6 && pairs.size(0) == value.size(0) && pairs.size(2) == value.size(2) &&
-          pairs.size(3) == levels && pairs.size(4) >= 1 && pairs.size(5) == 2,
-      op, ": ", name, " must be (", value.size(0), ", queries, ", value.size(2), " heads, ", levels,
-      " levels, points, 2), got ", pairs.sizes());
+      locations.dim() == 6 && locations.size(0) == value.size(0) &&
+          locations.size(2) == value.size(2) && locations.size(3) == levels &&
+          locations.size(4) >= 1 && locations.size(5) == 2,
+      kPlain, ": locations must be (", value.size(0), ", queries, ", value.size(2), " heads, ",
+      levels, " levels, points, 2), got ", locations.sizes());
+}
+
+// Number of queries on which two of the three tensors agree: the third is wrong then.
+int64_t agreed_queries(
+    const at::Tensor& reference, const at::Tensor& offsets, const at::Tensor& logits) {
+  const auto queries = [](const at::Tensor& t) { return t.dim() > 1 ? t.size(1) : int64_t{-1}; };
+  const int64_t r = queries(reference), o = queries(offsets), l = queries(logits);
+  TORCH_CHECK_VALUE(
+      r == o || r == l || o == l, kFused,
+      ": reference, offsets and logits must have the same number of queries, got ",
+      reference.sizes(), ", ", offsets.sizes(), " and ", logits.sizes());
+  return r == o ? r : l;
+}
+
+void check_offsets(
+    const at::Tensor& offsets, const at::Tensor& value, int64_t queries, int64_t levels) {
+  TORCH_CHECK_VALUE(
+      offsets.dim() == 6 && offsets.size(0) == value.size(0) && offsets.size(1) == queries &&
+          offsets.size(2) == value.size(2) && offsets.size(3) == levels && offsets.size(4) >= 1 &&
+          offsets.size(5) == 2,
+      kFused, ": offsets must be (", value.size(0), ", ", queries, " queries, ", value.size(2),
+      " heads, ", levels, " levels, points, 2), got ", offsets.sizes());
 }
 
 at::ScalarType wide_dtype(const char* op, const at::Tensor& value) {
@@ -90,7 +110,7 @@ Sizes check_forward(
     const at::Tensor& value, at::IntArrayRef shapes, const at::Tensor& locations,
     const at::Tensor& weights) {
   check_value(kPlain, value, shapes);
-  check_pairs(kPlain, "locations", locations, value, static_cast<int64_t>(shapes.size() / 2));
+  check_locations(locations, value, static_cast<int64_t>(shapes.size() / 2));
   TORCH_CHECK_VALUE(
       weights.sizes() == locations.sizes().slice(0, 5), kPlain,
       ": weights must have the shape of locations without the last dimension, ",
@@ -120,19 +140,19 @@ Sizes check_fused_forward(
     const at::Tensor& offsets, const at::Tensor& logits) {
   check_value(kFused, value, shapes);
   const auto levels = static_cast<int64_t>(shapes.size() / 2);
-  check_pairs(kFused, "offsets", offsets, value, levels);
-  const int64_t batch = offsets.size(0), queries = offsets.size(1), heads = offsets.size(2);
-  const int64_t samples = levels * offsets.size(4);
+  const int64_t queries = agreed_queries(reference, offsets, logits);
+  check_offsets(offsets, value, queries, levels);
+  const int64_t batch = value.size(0), heads = value.size(2), samples = levels * offsets.size(4);
+  TORCH_CHECK_VALUE(
+      reference.dim() == 4 && reference.size(0) == batch && reference.size(1) == queries &&
+          reference.size(2) == levels && (reference.size(3) == 2 || reference.size(3) == 4),
+      kFused, ": reference must be (", batch, ", ", queries, " queries, ", levels,
+      " levels, 2 or 4) for the offsets ", offsets.sizes(), ", got ", reference.sizes());
   TORCH_CHECK_VALUE(
       logits.dim() == 4 && logits.size(0) == batch && logits.size(1) == queries &&
           logits.size(2) == heads && logits.size(3) == samples,
       kFused, ": logits must be (", batch, ", ", queries, ", ", heads, ", ", samples,
       ") for the offsets ", offsets.sizes(), ", got ", logits.sizes());
-  TORCH_CHECK_VALUE(
-      reference.dim() == 4 && reference.size(0) == batch && reference.size(1) == queries &&
-          reference.size(2) == levels && (reference.size(3) == 2 || reference.size(3) == 4),
-      kFused, ": reference must be (", batch, ", ", queries, ", ", levels,
-      " levels, 2 or 4) for the offsets ", offsets.sizes(), ", got ", reference.sizes());
   const auto wide = wide_dtype(kFused, value);
   TORCH_CHECK_VALUE(
       reference.scalar_type() == wide && offsets.scalar_type() == wide &&

@@ -17,17 +17,12 @@
 // projects/ms_detr/ops/registration.py.
 #pragma once
 
+#include "sizes.h"
+
 #include <ATen/core/Tensor.h>
 #include <c10/util/ArrayRef.h>
 
-#include <cstdint>
-
 namespace ms_detr {
-
-// Sizes of one call, read from tensors that were checked.
-struct Sizes {
-  int64_t batch, tokens, heads, channels, queries, levels, points;
-};
 
 // Checks everything that the kernels rely on; throws a ValueError that names the argument and the
 // shapes.

@@ -4,7 +4,8 @@
 
 Every figure compares arms that took turns in one process, on the same inputs, after a check that
 they compute the same; medians are taken. Exits with 1 if a goal is missed. docs/op.md tells what
-the arms are.
+the arms are. Where there is a GPU, and kernels for it, they are measured too; with --device cuda
+nothing else is. That takes nvcc, which compiles the baseline.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import op_plot
+import torch
 from benchmarking import (
     LARGE_PAGES,
     Figure,
@@ -63,11 +65,19 @@ def instruction_sets(options: argparse.Namespace) -> list[Figure]:
     return figures
 
 
+def no_gpu() -> str | None:
+    """Why nothing can be measured on a GPU; None if it can."""
+    if not torch.cuda.is_available():
+        return "PyTorch finds no CUDA device here"
+    current = implementation("cuda")
+    return None if current.name == "compiled" else current.reason
+
+
 def measure(options: argparse.Namespace) -> list[Figure]:
     """All figures."""
     if options.device == "cuda":
         return figures_of("cuda", options)
-    figures: list[Figure] = []
+    figures: list[Figure] = [] if no_gpu() or options.quick else figures_of("cuda", options)
     for job in _QUICK if options.quick else _ALL:
         figures += figures_of(job, options)
     if not options.quick:
@@ -90,11 +100,12 @@ def main(arguments: list[str] | None = None) -> int:
     if current.name != "compiled":
         parser.error(f"nothing to measure, {current.reason}; to mend it: {current.mend}")
     conditions = setting(options.threads, options.runs, options.device)
+    conditions["GPU"] = torch.cuda.get_device_name() if no_gpu() is None else "none"
     print(", ".join(f"{key} {value}" for key, value in conditions.items()))
     figures = measure(options)
     print(table(figures))
-    if options.device == "cpu":
-        print("GPU: not measured (--device cuda)")
+    if no_gpu() is not None:
+        print(f"GPU: not measured; {no_gpu()}")
     if options.json:
         write_json(options.json, figures, conditions)
     if options.plot:

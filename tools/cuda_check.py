@@ -27,7 +27,8 @@ loader = importlib.machinery.ExtensionFileLoader("ms_detr._C", sys.argv[1])
 loader.create_module(importlib.util.spec_from_loader("ms_detr._C", loader))
 missing = [
     f"{name} on {key}"
-    for name in ("ms_deform_attn", "ms_deform_attn_backward")
+    for operator in ("ms_deform_attn", "fused_deform_attn")
+    for name in (operator, f"{operator}_backward")
     for key in ("CPU", "CUDA")
     if not torch._C._dispatch_has_kernel_for_dispatch_key(f"ms_detr::{name}", key)
 ]

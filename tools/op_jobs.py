@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 import op_arms
+import op_gpu
 import op_limits
 import torch
 from benchmarking import Figure, peak_bytes, ratio, take_turns
@@ -31,7 +32,6 @@ from op_forms import (
 from torch import Tensor
 
 from ms_detr.layers import MultiScaleDeformableAttention
-from ms_detr.ops import implementation
 from ms_detr.structures import FeaturePyramid
 
 LARGE = (800, 1066)  # levels 100x134, 50x67, 25x34, 13x17
@@ -221,28 +221,11 @@ def curves(runs: int, threads: int):
     return found
 
 
-def cuda(runs: int, threads: int):  # noqa: ARG001
-    """Compiled operator against the official algorithm in PyTorch operations, on the GPU."""
-    if implementation("cuda").name != "compiled":
-        raise RuntimeError(f"no CUDA kernels: {implementation('cuda')}")
-    figures = []
-    for dtype, goal in ((torch.float32, 2.5), (torch.bfloat16, 4.0)):
-        name = str(dtype).removeprefix("torch.")
-        p = problem(*LARGE, None, device="cuda", dtype=dtype)
-        forward = {"official": lambda p=p: op_arms.official(p), "ours": lambda p=p: ours(p)}
-        both = {"official": gradient_arm(p, op_arms.official), "ours": gradient_arm(p, ours)}
-        for what, arms, least in (("forward", forward, goal), ("forward + backward", both, 2.0)):
-            seconds = take_turns(arms, 3 * runs, device="cuda")
-            figures.append(ratio(f"GPU encoder {what}, {name}: official in PyTorch / ours", seconds,
-                                 "official", "ours", goal=least))  # fmt: skip
-    return figures
-
-
 JOBS = {
     job.__name__: job
     for job in (
         encoder, encoder_gradients, encoder_large_pages, decoder, decoder_large_pages, module,
-        capability, memory, official_memory, curves, cuda,
+        capability, memory, official_memory, curves, op_gpu.cuda,
     )
 }  # fmt: skip
 

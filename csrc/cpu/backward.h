@@ -87,20 +87,6 @@ struct TokenPass {
   Vector<T> held[kHeld];
 };
 
-// Gradient of one cell's output, as T, with zeros behind the channels.
-template <typename T>
-MS_DETR_INLINE void load_gradient(const Call<T>& call, int64_t at, int64_t channels, T* to) {
-  if constexpr (sizeof(T) == sizeof(double)) {
-    load_row(to, static_cast<const double*>(call.grad) + at, call.channels, channels);
-  } else if (call.kind == Kind::kFloat) {
-    load_row(to, static_cast<const float*>(call.grad) + at, call.channels, channels);
-  } else if (call.kind == Kind::kBFloat16) {
-    load_row(to, static_cast<const BFloat16*>(call.grad) + at, call.channels, channels);
-  } else {
-    load_row(to, static_cast<const Half*>(call.grad) + at, call.channels, channels);
-  }
-}
-
 // value and grad_value: rows of type T that are whole vectors long.
 template <typename T>
 void backward(
@@ -127,7 +113,7 @@ void backward(
       prepare_cell<T, true>(call, first + query + 1, run.head, ahead);
     }
     const int64_t cell = (first + query) * call.heads + run.head;
-    load_gradient(call, cell * call.channels, channels, grad);
+    load_stored(call.grad, call.kind, cell * call.channels, call.channels, channels, grad);
     if (sizeof(T) == sizeof(float) && channels == 32 && call.samples == 16 && call.points == 4) {
       const TokenPass<32 / kWidth, T> pass(grad, 32 / kWidth);
       pass.multiply(now.corners, 16, tokens, value.stride, products);

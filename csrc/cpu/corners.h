@@ -23,10 +23,11 @@ struct Corners {
 // For the backward pass.
 template <typename T>
 struct Geometry {
-  T* share[4];   // of left, right, upper, lower tokens: bilinear, 0 outside the level
-  T* inside[4];  // 1 where left column, right column, upper row, lower row are in the level, else 0
-  T* weight;     // of the sample
-  T* outside;    // 0: the sample reads the level; 1: it does not; NaN: nor is its position finite
+  T* share[4];  // of left, right, upper, lower tokens: bilinear, 0 outside the level
+  typename IndexOf<T>::type* inside[4];  // -1 where left column, right column, upper row, lower row
+                                         // are in the level, else 0
+  T* weight;                             // of the sample
+  T* outside;  // 0: the sample reads the level; 1: it does not; NaN: nor is its position finite
 };
 
 template <typename T>
@@ -91,10 +92,10 @@ MS_DETR_INLINE void find_corners(
     store_bits(geometry.share[1] + j, h.share_high);
     store_bits(geometry.share[2] + j, v.share_low);
     store_bits(geometry.share[3] + j, v.share_high);
-    store_bits(geometry.inside[0] + j, h.has_low ? one : zero);
-    store_bits(geometry.inside[1] + j, h.has_high ? one : zero);
-    store_bits(geometry.inside[2] + j, v.has_low ? one : zero);
-    store_bits(geometry.inside[3] + j, v.has_high ? one : zero);
+    store_bits(geometry.inside[0] + j, h.has_low);
+    store_bits(geometry.inside[1] + j, h.has_high);
+    store_bits(geometry.inside[2] + j, v.has_low);
+    store_bits(geometry.inside[3] + j, v.has_high);
     store_bits(geometry.weight + j, weight);
     store_bits(geometry.outside + j, touches ? zero : one + unfit);
   }

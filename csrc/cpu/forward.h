@@ -27,10 +27,11 @@ MS_DETR_INLINE void prefetch(const void* from, int64_t bytes) {
   }
 }
 
-// to[0 .. kVectors * width) = sum over the samples' corners of weight * token.
-// Inlined with constants for samples, padded and stride where these are common.
+// to[0 .. kVectors * width) = sum over the samples' corners of weight * token. Returns zeros, and
+// NaN where a sum is not finite. Inlined with constants for samples, padded and stride where these
+// are common.
 template <int kVectors, bool fetch, typename T, typename S>
-MS_DETR_INLINE void sum_tokens(
+MS_DETR_INLINE Vector<T> sum_tokens(
     const Corners<T>& corners, int64_t padded, int64_t samples, const S* tokens, int64_t stride,
     T* to, const Corners<T>& ahead, const S* tokens_ahead) {
   // Several sums side by side, so that one addition need not wait for the one before it.
@@ -52,6 +53,7 @@ MS_DETR_INLINE void sum_tokens(
       }
     }
   }
+  Vector<T> unfit{};
 #pragma GCC unroll 8
   for (int i = 0; i < kVectors; ++i) {
     Vector<T> sum = sums[0][i];
@@ -59,41 +61,44 @@ MS_DETR_INLINE void sum_tokens(
       sum += sums[set][i];
     }
     store_bits(to + i * Simd<T>::kWidth, sum);
+    unfit += sum * 0;
   }
+  return unfit;
 }
 
-// All channels of a cell: blocks of the widths that sum_tokens has.
+// All channels of a cell: blocks of the widths that sum_tokens has. Returns what that returns.
 template <bool fetch, typename T, typename S>
-MS_DETR_INLINE void sum_channels(
+MS_DETR_INLINE Vector<T> sum_channels(
     const Corners<T>& corners, const Call<T>& call, const S* tokens, int64_t stride,
     int64_t channels, T* to, const Corners<T>& ahead, const S* tokens_ahead) {
   constexpr int64_t kWidth = Simd<T>::kWidth;
   const int64_t padded = call.tables.padded, samples = call.samples;
   if (sizeof(T) == sizeof(float) && channels == 32 && samples == 16) {
     // The usual head. Without `fetch` the rows are those of one head, without gaps.
-    sum_tokens<32 / kWidth, fetch>(
+    return sum_tokens<32 / kWidth, fetch>(
         corners, 16, 16, tokens, fetch ? stride : 32, to, ahead, tokens_ahead);
-    return;
   }
+  Vector<T> unfit{};
   int64_t c = 0;
   for (; c + 8 * kWidth <= channels; c += 8 * kWidth) {
-    sum_tokens<8, fetch>(
+    unfit += sum_tokens<8, fetch>(
         corners, padded, samples, tokens + c, stride, to + c, ahead, tokens_ahead + c);
   }
   if (c + 4 * kWidth <= channels) {
-    sum_tokens<4, fetch>(
+    unfit += sum_tokens<4, fetch>(
         corners, padded, samples, tokens + c, stride, to + c, ahead, tokens_ahead + c);
     c += 4 * kWidth;
   }
   if (c + 2 * kWidth <= channels) {
-    sum_tokens<2, fetch>(
+    unfit += sum_tokens<2, fetch>(
         corners, padded, samples, tokens + c, stride, to + c, ahead, tokens_ahead + c);
     c += 2 * kWidth;
   }
   if (c < channels) {
-    sum_tokens<1, fetch>(
+    unfit += sum_tokens<1, fetch>(
         corners, padded, samples, tokens + c, stride, to + c, ahead, tokens_ahead + c);
   }
+  return unfit;
 }
 
 template <typename T>
@@ -110,6 +115,76 @@ MS_DETR_INLINE void store_result(const Call<T>& call, int64_t index, const T* su
   }
 }
 
+// `count` stored numbers of a tensor, as T, with zeros behind them up to `padded`.
+template <typename T>
+MS_DETR_INLINE void load_stored(
+    const void* from, Kind kind, int64_t index, int64_t count, int64_t padded, T* to) {
+  if constexpr (sizeof(T) == sizeof(double)) {
+    load_row(to, static_cast<const double*>(from) + index, count, padded);
+  } else if (kind == Kind::kFloat) {
+    load_row(to, static_cast<const float*>(from) + index, count, padded);
+  } else if (kind == Kind::kBFloat16) {
+    load_row(to, static_cast<const BFloat16*>(from) + index, count, padded);
+  } else {
+    load_row(to, static_cast<const Half*>(from) + index, count, padded);
+  }
+}
+
+// The corners of a cell one by one, without those that lie outside of their level.
+template <typename T, typename S>
+void sum_inside(
+    const Cell<T>& cell, const Call<T>& call, const S* tokens, int64_t stride, int64_t channels,
+    T* to) {
+  constexpr int64_t kWidth = Simd<T>::kWidth;
+  const int64_t padded = call.tables.padded;
+  const Geometry<T>& g = cell.geometry;
+  std::memset(to, 0, sizeof(T) * static_cast<size_t>(channels));
+  for (int64_t k = 0; k < call.samples; ++k) {
+    // 0, or NaN where a sample reads nothing for not being finite.
+    const T missed = g.outside[k] == 0 ? T(0) : (g.outside[k] - g.outside[k]) + g.weight[k] * 0;
+    for (int corner = 0; corner < 4; ++corner) {
+      const bool inside =
+          g.outside[k] == 0 && g.inside[corner % 2][k] != 0 && g.inside[2 + corner / 2][k] != 0;
+      const S* token = tokens + cell.corners.row[corner * padded + k] * stride;
+      for (int64_t c = 0; c < channels; c += kWidth) {
+        const Vector<T> sum = load(to + c);
+        store_bits(
+            to + c, inside ? sum + cell.corners.weight[corner * padded + k] * load(token + c)
+                           : sum + missed);
+      }
+    }
+  }
+}
+
+// Cells of a run that came out as NaN once more. A corner outside its level has weight 0, and the
+// row of a token that is infinite perhaps, which makes 0 * infinity; to ask that of every row would
+// cost more than this, which is rarely needed.
+template <typename T, typename S>
+__attribute__((noinline)) void sum_again(
+    const Call<T>& call, const Run& run, const S* tokens, int64_t stride, T* scratch) {
+  constexpr int64_t kWidth = Simd<T>::kWidth;
+  const int64_t channels = (call.channels + kWidth - 1) / kWidth * kWidth;
+  Scratch<T> memory(scratch);  // what the first pass had there is no longer needed
+  const Cell<T> cell = memory.template take_cell<true>(call.tables.padded);
+  T* sums = memory.take(channels);
+  const int64_t first = run.image * call.queries;
+  for (Cursor at(run); !at.done(); at.advance()) {
+    const int64_t head = run.head + at.head;
+    const int64_t index = ((first + at.query) * call.heads + head) * call.channels;
+    load_stored(call.output, call.kind, index, call.channels, channels, sums);
+    bool unfit = false;
+    for (int64_t c = 0; c < call.channels; ++c) {
+      unfit |= sums[c] != sums[c];
+    }
+    if (!unfit) {
+      continue;
+    }
+    prepare_cell<T, true>(call, first + at.query, head, cell);
+    sum_inside(cell, call, tokens + at.head * call.channels, stride, channels, sums);
+    store_result(call, index, sums);
+  }
+}
+
 // The token matrix's rows are whole vectors long, or the channels are a whole number of vectors.
 template <bool fetch, typename T, typename S>
 void forward_run(const Call<T>& call, const Run& run, const S* tokens, int64_t stride, T* scratch) {
@@ -123,6 +198,7 @@ void forward_run(const Call<T>& call, const Run& run, const S* tokens, int64_t s
   const bool direct = sizeof(T) == sizeof(S) && channels == call.channels &&
                       call.kind == (sizeof(T) == 8 ? Kind::kDouble : Kind::kFloat);
   const int64_t first = run.image * call.queries;
+  Vector<T> unfit{};
   Cursor next(run);
   if (!next.done()) {
     prepare_cell<T, false>(call, first + next.query, run.head, cells[0]);
@@ -137,12 +213,15 @@ void forward_run(const Call<T>& call, const Run& run, const S* tokens, int64_t s
     }
     const int64_t index = ((first + now.query) * call.heads + run.head + now.head) * call.channels;
     T* to = direct ? static_cast<T*>(call.output) + index : sums;
-    sum_channels<fetch>(
+    unfit += sum_channels<fetch>(
         cells[turn].corners, call, tokens + now.head * call.channels, stride, channels, to,
         cells[turn ^ 1].corners, tokens + next.head * call.channels);
     if (!direct) {
       store_result(call, index, sums);
     }
+  }
+  if (sum_lanes<T>(unfit) != 0) {  // NaN
+    sum_again(call, run, tokens, stride, scratch);
   }
 }
 

@@ -43,6 +43,14 @@ struct SampleGradients {
   T *x, *y, *weight;
 };
 
+// Products where the mask is -1, 0 where it is 0: the product of a corner outside its level is that
+// of another token, and may be infinite.
+template <typename T>
+MS_DETR_INLINE Vector<T> keep(const T* products, Indices<T> mask) {
+  const Indices<T> kept = load_bits<Indices<T>>(products) & mask;
+  return load_bits<Vector<T>>(&kept);
+}
+
 // From the products of gradient and tokens, by the derivatives of the bilinear weights.
 template <typename T>
 MS_DETR_INLINE void sample_gradients(
@@ -50,21 +58,20 @@ MS_DETR_INLINE void sample_gradients(
     const SampleGradients<T>& to) {
   constexpr int64_t kWidth = Simd<T>::kWidth;
   for (int64_t j = 0; j < tables.padded; j += kWidth) {
-    Vector<T> dot[4];
-    for (int corner = 0; corner < 4; ++corner) {
-      dot[corner] = load(products + corner * tables.padded + j);
-    }
+    const Indices<T> has_left = load(g.inside[0] + j), has_right = load(g.inside[1] + j);
+    const Indices<T> has_upper = load(g.inside[2] + j), has_lower = load(g.inside[3] + j);
+    const T* from = products + j;
+    const Vector<T> dot[4] = {
+        keep<T>(from, has_left & has_upper), keep<T>(from + tables.padded, has_right & has_upper),
+        keep<T>(from + 2 * tables.padded, has_left & has_lower),
+        keep<T>(from + 3 * tables.padded, has_right & has_lower)};
     const Vector<T> left = load(g.share[0] + j), right = load(g.share[1] + j);
     const Vector<T> upper = load(g.share[2] + j), lower = load(g.share[3] + j);
-    const Vector<T> has_left = load(g.inside[0] + j), has_right = load(g.inside[1] + j);
-    const Vector<T> has_upper = load(g.inside[2] + j), has_lower = load(g.inside[3] + j);
     const Vector<T> weight = load(g.weight + j), outside = load(g.outside + j);
     const Vector<T> sampled =
         upper * (left * dot[0] + right * dot[1]) + lower * (left * dot[2] + right * dot[3]);
-    const Vector<T> along_x = upper * (has_right * dot[1] - has_left * dot[0]) +
-                              lower * (has_right * dot[3] - has_left * dot[2]);
-    const Vector<T> along_y = left * (has_lower * dot[2] - has_upper * dot[0]) +
-                              right * (has_lower * dot[3] - has_upper * dot[1]);
+    const Vector<T> along_x = upper * (dot[1] - dot[0]) + lower * (dot[3] - dot[2]);
+    const Vector<T> along_y = left * (dot[2] - dot[0]) + right * (dot[3] - dot[1]);
     const Vector<T> none = outside - outside;  // 0, or NaN
     const auto reads = outside == 0;
     store_bits(to.weight + j, reads ? sampled : none);

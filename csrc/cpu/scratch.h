@@ -22,7 +22,7 @@ class Scratch {
     cell.corners.weight = take(4 * padded);
     for (int i = 0; backward && i < 4; ++i) {
       cell.geometry.share[i] = take(padded);
-      cell.geometry.inside[i] = take(padded);
+      cell.geometry.inside[i] = reinterpret_cast<typename IndexOf<T>::type*>(take(padded));
     }
     if (backward) {
       cell.geometry.weight = take(padded);

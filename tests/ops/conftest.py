@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from ms_detr.ops import bags, grids, implementation, reference, unfused
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for the modules beside this one
 
 FORMS = {"pytorch": reference, "bags": bags, "grids": grids}
 
@@ -145,3 +149,28 @@ def fused_forward_backward(request):
         return unfused.forward, unfused.backward
     request.getfixturevalue("needs_compiled")
     return torch.ops.ms_detr.fused_deform_attn, torch.ops.ms_detr.fused_deform_attn_backward
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """Path of the compiled emulator, for Hopper (atomic additions of four floats) or Ampere."""
+    import emulated
+
+    if emulated.compiler() is None:
+        pytest.skip("needs a C++ compiler, to build the emulator")
+    built = {}
+
+    def get(arch, *flags):
+        key = (arch, *flags)
+        if key not in built:
+            built[key] = emulated.build(tmp_path_factory.mktemp("emulator"), arch, *flags)
+        return built[key]
+
+    return get
+
+
+@pytest.fixture
+def emulator(library):
+    import emulated
+
+    return emulated.Emulator(emulated.load(library(900), 900))

@@ -19,9 +19,14 @@ WRONG = [
     ("reference", lambda t: torch.cat([t, t[..., :1]], -1), r"reference must .*[(\[]2, 3, 2, 3"),
     ("reference", lambda t: t[..., :1], r"reference must .*[(\[]2, 3, 2, 1[)\]]"),
     ("reference", lambda t: t.half(), r"reference.*must be .*[fF]loat.* got .*(float16|Half)"),
-    # Queries are counted by one of them: which of the two is wrong, nobody knows.
-    ("offsets", lambda t: t[:, :2], r"(offsets|logits) must .*[(\[]2, 2, 2, 2, 2, 2[)\]]"),
-    ("reference", lambda t: t[:, :2], r"(reference|offsets) must .*[(\[]2, 2, 2, 2[)\]]"),
+    # Two of three agree on the number of queries: the third is named.
+    (
+        "offsets",
+        lambda t: t[:, :2],
+        r"offsets must be \(2, 3 queries, .*[(\[]2, 2, 2, 2, 2, 2[)\]]",
+    ),
+    ("reference", lambda t: t[:, :2], r"reference must be \(2, 3 queries, .*[(\[]2, 2, 2, 2[)\]]"),
+    ("logits", lambda t: t[:, :2], r"logits must be \(2, 3, 2, 4\).*[(\[]2, 2, 2, 4[)\]]"),
     ("offsets", lambda t: t[:, :, :1], r"offsets must .*[(\[]2, 3, 1, 2, 2, 2[)\]]"),
     ("offsets", lambda t: t[:, :, :, :1], r"offsets must .*[(\[]2, 3, 2, 1, 2, 2[)\]]"),
     ("offsets", lambda t: t[..., :0, :], r"offsets must .*[(\[]2, 3, 2, 2, 0, 2[)\]]"),
@@ -57,6 +62,13 @@ def test_direct_calls_of_the_operators_are_checked_too(
         forward(*arguments)
     with pytest.raises(ValueError, match=message):
         backward(x.grad.to(x.value.dtype), *arguments)
+
+
+def test_three_numbers_of_queries(make_fused_inputs, fused_forward_backward):
+    forward, _ = fused_forward_backward
+    x = make_fused_inputs()
+    with pytest.raises(ValueError, match="same number of queries, got .*2, 3.*2, 2.*2, 1.*"):
+        forward(x.value, x.flat, x.reference, x.offsets[:, :2], x.logits[:, :1])
 
 
 def test_gradient_of_another_shape(make_fused_inputs, fused_forward_backward):

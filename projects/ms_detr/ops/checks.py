@@ -120,17 +120,7 @@ def check_fused_inputs(
     operator, levels = "fused_deform_attn", len(sizes) // 2
     _check_value(operator, value, sizes)
     batch, _, heads, _ = value.shape
-    if (
-        reference.dim() != 4
-        or reference.shape[0] != batch
-        or reference.shape[2] != levels
-        or reference.shape[3] not in (2, 4)
-    ):
-        raise ValueError(
-            f"fused_deform_attn: reference must be ({batch}, queries, {levels} levels, 2 or 4) for "
-            f"the value {tuple(value.shape)} and {levels} levels, got {tuple(reference.shape)}"
-        )
-    queries = reference.shape[1]
+    queries = _agreed_queries(reference, offsets, logits)
     if (
         offsets.dim() != 6
         or offsets.shape[:4] != (batch, queries, heads, levels)
@@ -142,6 +132,16 @@ def check_fused_inputs(
             f"{levels} levels, points, 2) for the value {tuple(value.shape)} and the reference "
             f"{tuple(reference.shape)}, got {tuple(offsets.shape)}"
         )
+    if (
+        reference.dim() != 4
+        or reference.shape[:3] != (batch, queries, levels)
+        or reference.shape[3] not in (2, 4)
+    ):
+        raise ValueError(
+            f"fused_deform_attn: reference must be ({batch}, {queries} queries, {levels} levels, "
+            f"2 or 4) for the value {tuple(value.shape)} and the offsets {tuple(offsets.shape)}, "
+            f"got {tuple(reference.shape)}"
+        )
     wanted = (batch, queries, heads, levels * offsets.shape[4])
     if logits.shape != wanted:
         raise ValueError(
@@ -151,6 +151,19 @@ def check_fused_inputs(
     positions = {"reference": reference, "offsets": offsets, "logits": logits}
     _check_dtypes(operator, value, positions, any_float)
     _check_devices(operator, {"value": value, **positions})
+
+
+def _agreed_queries(reference: Tensor, offsets: Tensor, logits: Tensor) -> int:
+    """Number of queries on which two of the three agree: the third is wrong then."""
+    tensors = (reference, offsets, logits)
+    first, second, third = (t.shape[1] if t.dim() > 1 else -1 for t in tensors)
+    if first != second and first != third and second != third:
+        raise ValueError(
+            "fused_deform_attn: reference, offsets and logits must have the same number of "
+            f"queries, got {tuple(reference.shape)}, {tuple(offsets.shape)} and "
+            f"{tuple(logits.shape)}"
+        )
+    return first if first == second else third
 
 
 def check_grad(operator: str, grad: Tensor, value: Tensor, queries: int) -> None:

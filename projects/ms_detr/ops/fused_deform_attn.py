@@ -30,7 +30,7 @@ def fused_deform_attn(
         reference + offsets / (width, height) of the level     around reference points (r = 2)
         reference[:2] + offsets * reference[2:] * 0.5 / Z       around reference boxes (r = 4)
 
-    and the weights of the L * Z points of a query and head sum to 1. The compiled CPU kernels keep
+    and the weights of the L * Z points of a query and head sum to 1. The compiled kernels keep
     both in registers: nothing of the size of ``offsets`` is written in inference, and for the
     gradients only the inputs are kept. Differentiable once, with respect to all tensors.
 

@@ -1,7 +1,7 @@
 """``fused_deform_attn`` put together from softmax, sampling locations and ``ms_deform_attn``.
 
-Used where no kernel does it in one: on CUDA, where ``ms_deform_attn`` itself is compiled, and
-wherever nothing is compiled. Arguments as in fused_deform_attn.py, with ``sizes`` = h0, w0, h1,
+Used where no kernel does it in one: wherever nothing is compiled, and on devices that have a kernel
+of ``ms_deform_attn`` alone. Arguments as in fused_deform_attn.py, with ``sizes`` = h0, w0, h1,
 w1, ..
 """
 

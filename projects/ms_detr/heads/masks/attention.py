@@ -34,9 +34,9 @@ class AttentionMaskHead(MaskHead):
     """Where a query looks on a coarse level, refined by a small pyramid of its own.
 
     Every query passes through all convolutions: cheap for a few masks, dear for many, where
-    :class:`QueryPixelMaskHead` is the other way round. Here for comparison. The first convolution of DETR's head reads the
-    level and the attention map side by side; it is linear, so the level's part is done once an
-    image.
+    :class:`QueryPixelMaskHead` is the other way round. Here for comparison. The first convolution
+    of DETR's head reads the level and the attention map side by side; it is linear, so the level's
+    part is done once an image.
 
     Args:
         in_channels: name -> channels of the backbone's maps, coarsest first; masks have the size of

@@ -125,6 +125,7 @@ def test_dino(name):
         "LookForwardTwice",
         "NormalizedPredictionHeads",
     )
+    assert class_of(model.encoder.position) == "CornerSinePosition"
     assert model.encoder.position.temperature == 20.0
     assert cfg.model.encoder.dropout == 0.0 and cfg.model.encoder.feedforward_dim == 2048
     levels = 5 if "5scale" in name else 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -75,7 +77,10 @@ class OwnEmbeddings(QuerySource):
                 f"OwnEmbeddings has vectors of {self.kind.__name__}, but model.queries is "
                 f"{type(primary).__name__}; make them equal, or use OwnQueries"
             )
-        made = [primary.of(embedding, context.memory) for embedding in self.embeddings]
+        made = [
+            primary.of(cast(nn.Embedding, embedding), context.memory)
+            for embedding in self.embeddings
+        ]
         return ExtraQueries(in_one_row(made), blocks=len(made))
 
 

@@ -6,13 +6,15 @@ from detectron2.config import LazyCall as L
 
 from ms_detr.decoder import ReferencePosition
 from ms_detr.heads import NormalizedPredictionHeads
+from ms_detr.layers import CornerSinePosition
 from ms_detr.queries import DINOQueries
 from ms_detr.supervision import ChosenProposalSupervision
 
 from ..common.supervision.denoising import add_contrastive_denoising
 from .deformable_detr_pp import model
 
-model.encoder.temperature = 20.0
+# Unlike Deformable DETR's, the released positions of cells are those of their corners.
+model.encoder.position = L(CornerSinePosition)(embed_dim="${...neck.embed_dim}", temperature=20.0)
 model.queries._target_ = DINOQueries
 model.queries.num_queries = 900
 model.decoder.position = L(ReferencePosition)(embed_dim="${...neck.embed_dim}", temperature=10000.0)

@@ -10,6 +10,7 @@ import torch
 from detectron2.config import instantiate
 from small_models import CONFIGS, load
 
+from ms_detr.queries import EmbeddedQueries
 from ms_detr.structures.query_groups import PRIMARY
 
 RECIPES = sorted(
@@ -75,8 +76,13 @@ def test_group_detr(name):
     group, one_to_one = supervisions["group"], supervisions["one_to_one"]
     assert class_of(group.assigner) == "BlockwiseAssigner"
     assert class_of(group.assigner.assigner) == "HungarianAssigner"
-    assert len(group.source.initializers) == 10
-    assert {type(own) for own in group.source.initializers} == {type(model_of(name).queries)}
+    queries = model_of(name).queries
+    if isinstance(queries, EmbeddedQueries):
+        sizes = [tuple(own.weight.shape) for own in group.source.embeddings]
+        assert sizes == [tuple(queries.embedding.weight.shape)] * 10
+    else:
+        assert len(group.source.initializers) == 10
+        assert {type(own) for own in group.source.initializers} == {type(queries)}
     assert one_to_one.weight == pytest.approx(1 / 11) and group.weight == pytest.approx(10 / 11)
     assert weights(group) == weights(one_to_one)
     if "proposals" in supervisions:
@@ -125,6 +131,7 @@ def test_dino(name):
         "LookForwardTwice",
         "NormalizedPredictionHeads",
     )
+    assert class_of(model.encoder.position) == "CornerSinePosition"
     assert model.encoder.position.temperature == 20.0
     assert cfg.model.encoder.dropout == 0.0 and cfg.model.encoder.feedforward_dim == 2048
     levels = 5 if "5scale" in name else 4

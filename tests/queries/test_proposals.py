@@ -2,7 +2,13 @@
 
 import torch
 
-from ms_detr.queries import EncoderProposals, LearnedQueries, MixedSelectionQueries, TwoStageQueries
+from ms_detr.queries import (
+    DINOQueries,
+    EncoderProposals,
+    LearnedQueries,
+    MixedSelectionQueries,
+    TwoStageQueries,
+)
 from ms_detr.structures import FeaturePyramid, padding_mask
 
 
@@ -71,6 +77,16 @@ def test_mixed_selection_learns_contents_and_keeps_positions():
     (pure, _), (mixed, _) = (module(memory) for module in both)
     assert torch.equal(pure.pos_BNC, mixed.pos_BNC)
     assert torch.equal(mixed.content_BNC, both[1].content.weight.expand(2, -1, -1))
+
+
+def test_learned_contents_of_dino_begin_small():
+    """Uniformly distributed within Xavier's limits, in the released code; normally with H-DETR."""
+    torch.manual_seed(0)
+    options = {"proposals": EncoderProposals(embed_dim=16), "num_queries": 80, "embed_dim": 16}
+    limit = (6 / (80 + 16)) ** 0.5
+    size = DINOQueries(**options).content.weight.abs()
+    assert 0.98 * limit < size.max() <= limit
+    assert 0.9 < MixedSelectionQueries(**options).content.weight.std() < 1.1
 
 
 def test_learned_queries_do_not_look_at_the_image():

@@ -186,9 +186,9 @@ def test_group_losses_are_an_average():
     """With the primary queries in every group the average is the loss of the primary ones."""
     node = config("deformable_detr_one_stage", ("group",))
     model = instantiate(node).train()
-    state = model.queries.state_dict()
-    for initializer in model.supervisions["group"].source.initializers:
-        initializer.load_state_dict(state)
+    state = model.queries.embedding.state_dict()
+    for embedding in model.supervisions["group"].source.embeddings:
+        embedding.load_state_dict(state)
     losses = model(BATCH)
     model.supervisions = SupervisionSet(one_to_one=model.supervisions["one_to_one"])
     model.supervisions["one_to_one"].weight = 1.0

@@ -6,13 +6,14 @@ import pytest
 import torch
 from small_models import build, item
 
-from ms_detr.queries import LearnedQueries
+from ms_detr.queries import AnchorQueries, ConditionalQueries, LearnedQueries
 from ms_detr.structures import Targets
 from ms_detr.supervision.sources import (
     ContrastiveNoisedBoxes,
     NextMixedProposals,
     NextProposals,
     NoisedBoxes,
+    OwnEmbeddings,
     OwnQueries,
     ReleasedContrastiveNoisedBoxes,
     SourceContext,
@@ -74,6 +75,28 @@ def test_own_learned_queries_differ_from_block_to_block():
     assert found.proposals is None
 
 
+def test_own_embeddings_share_the_layer_of_the_primary_queries():
+    given = context("models/deformable_detr_one_stage.py")
+    source = OwnEmbeddings(queries=LearnedQueries(num_queries=6, embed_dim=32), blocks=2)
+    queries = source(given).queries
+    assert [name for name, _ in source.named_parameters()] == [
+        "embeddings.0.weight",
+        "embeddings.1.weight",
+    ]
+    pos = torch.cat([embedding.weight[:, :32] for embedding in source.embeddings])
+    points = given.initializer.reference_points(pos).sigmoid()
+    torch.testing.assert_close(queries.reference_BNr[0], points)
+    assert torch.equal(queries.pos_BNC[1], pos) and not torch.equal(pos[:6], pos[6:])
+
+
+def test_own_embeddings_are_those_of_the_primary_kind():
+    source = OwnEmbeddings(queries=ConditionalQueries(num_queries=6, embed_dim=32))
+    with pytest.raises(ValueError, match="vectors of ConditionalQueries, but model.queries is Le"):
+        source(context("models/deformable_detr_one_stage.py"))
+    with pytest.raises(ValueError, match="queries of OwnEmbeddings"):
+        OwnEmbeddings(queries=AnchorQueries(num_queries=6, embed_dim=32))
+
+
 @pytest.mark.parametrize("name", ["deformable_detr", "deformable_detr_pp"])
 def test_own_two_stage_queries_choose_for_themselves(name):
     given = context(f"models/{name}.py")
@@ -106,8 +129,10 @@ def test_without_noise_denoising_starts_from_the_truth():
     # images of 3, 1 and 0 objects: rows of 3, twice
     counted = [[1, 1, 1, 1, 1, 1], [1, 0, 0, 1, 0, 0], [0] * 6]
     assert found.counted_BN.int().tolist() == counted
-    assert torch.equal(found.queries.reference_BNr[0], targets.boxes_G4[:3].repeat(2, 1))
-    assert torch.equal(found.queries.reference_BNr[1, [0, 3]], targets.boxes_G4[3:].repeat(2, 1))
+    reference = found.queries.reference_BNr  # the boxes, through their logits
+    torch.testing.assert_close(reference[0], targets.boxes_G4[:3].repeat(2, 1))
+    torch.testing.assert_close(reference[1, [0, 3]], targets.boxes_G4[3:].repeat(2, 1))
+    assert (reference[1, [1, 2, 4, 5]] == 0.5).all() and (reference[2] == 0.5).all()
     contents = source.labels(targets.labels_G[:3]).repeat(2, 1)
     assert torch.equal(found.queries.content_BNC[0], contents)
     assert (found.queries.content_BNC[1, [1, 2, 4, 5]] == 0).all()
@@ -216,10 +241,11 @@ def test_settings_are_checked(kind, options, message):
         kind(num_classes=5, **options)
 
 
+@pytest.mark.parametrize("kind", [OwnQueries, OwnEmbeddings])
 @pytest.mark.parametrize("blocks", [0, 1.5, True])
-def test_number_of_blocks_is_checked(blocks):
+def test_number_of_blocks_is_checked(kind, blocks):
     with pytest.raises(ValueError, match="blocks must be a whole number of at least 1"):
-        OwnQueries(queries=LearnedQueries(num_queries=3), blocks=blocks)
+        kind(queries=LearnedQueries(num_queries=3), blocks=blocks)
 
 
 def test_number_of_next_proposals_is_checked():

@@ -8,7 +8,8 @@ from copy import deepcopy
 from detectron2.config import LazyCall as L
 
 from ms_detr.assigners import BlockwiseAssigner
-from ms_detr.supervision.sources import OwnQueries
+from ms_detr.queries import EmbeddedQueries
+from ms_detr.supervision.sources import OwnEmbeddings, OwnQueries
 
 
 def add_group(model, groups: int = 11) -> None:
@@ -19,7 +20,9 @@ def add_group(model, groups: int = 11) -> None:
     """
     supervisions = model.supervisions
     supervisions.group = _blockwise(supervisions.one_to_one, groups)
-    supervisions.group.source = L(OwnQueries)(queries="${....queries}", blocks=groups - 1)
+    embedded = issubclass(model.queries._target_, EmbeddedQueries)
+    source = OwnEmbeddings if embedded else OwnQueries
+    supervisions.group.source = L(source)(queries="${....queries}", blocks=groups - 1)
     if "proposals" in supervisions:
         supervisions.group_proposals = _blockwise(supervisions.proposals, groups)
         supervisions.group_proposals.group = "group"

@@ -9,8 +9,18 @@ from copy import deepcopy
 from detectron2.config import LazyCall as L
 
 from ms_detr.assigners import RepeatingAssigner
-from ms_detr.queries import DINOQueries, MixedSelectionQueries, ProposalQueries
-from ms_detr.supervision.sources import NextMixedProposals, NextProposals, OwnQueries
+from ms_detr.queries import (
+    DINOQueries,
+    EmbeddedQueries,
+    MixedSelectionQueries,
+    ProposalQueries,
+)
+from ms_detr.supervision.sources import (
+    NextMixedProposals,
+    NextProposals,
+    OwnEmbeddings,
+    OwnQueries,
+)
 
 
 def add_hybrid(model, num_queries: int = 1500, repeats: int = 6) -> None:
@@ -31,6 +41,7 @@ def _source(queries, num_queries: int):
         return L(NextMixedProposals)(num_queries=num_queries, embed_dim="${....neck.embed_dim}")
     if issubclass(queries._target_, ProposalQueries):
         return L(NextProposals)(num_queries=num_queries)
-    own = L(OwnQueries)(queries=deepcopy(queries), blocks=1)
+    source = OwnEmbeddings if issubclass(queries._target_, EmbeddedQueries) else OwnQueries
+    own = L(source)(queries=deepcopy(queries), blocks=1)
     own.queries.update(num_queries=num_queries, embed_dim="${.....neck.embed_dim}")
     return own

@@ -46,7 +46,7 @@ class DeformableEncoder(nn.Module):
     Args:
         num_layers: number of layers; 0 gives the maps themselves.
         embed_dim, feedforward_dim, dropout, num_heads, num_levels, num_points: of each layer.
-        temperature: of the sine position embedding.
+        position: of the tokens of every level; None: that of Deformable DETR.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class DeformableEncoder(nn.Module):
         num_heads: int = 8,
         num_levels: int = 4,
         num_points: int = 4,
-        temperature: float = 10000.0,
+        position: SinePosition | None = None,
     ):
         super().__init__()
-        self.position = SinePosition(embed_dim, temperature)
+        self.position = SinePosition(embed_dim) if position is None else position
         self.level_embed = nn.Parameter(torch.empty(num_levels, embed_dim))
         self.layers = nn.ModuleList(
             DeformableEncoderLayer(

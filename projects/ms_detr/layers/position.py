@@ -86,6 +86,6 @@ class SinePosition(nn.Module):
 
 
 class CornerSinePosition(SinePosition):
-    """The same with a cell at its lower right corner, as DETR and its one-level descendants."""
+    """The same with a cell at its lower right corner: DETR, its one-level descendants, and DINO."""
 
     from_corner = 0.0

@@ -2,7 +2,7 @@
 
 from .anchors import AnchorQueries, ConditionalQueries, ContentAnchorQueries
 from .dino import DINOQueries
-from .initializer import QueryInitializer
+from .initializer import EmbeddedQueries, QueryInitializer
 from .learned import LearnedQueries
 from .proposals import EncoderProposals
 from .two_stage import MixedSelectionQueries, ProposalQueries, TwoStageQueries, first_rows
@@ -12,6 +12,7 @@ __all__ = [
     "ConditionalQueries",
     "ContentAnchorQueries",
     "DINOQueries",
+    "EmbeddedQueries",
     "EncoderProposals",
     "LearnedQueries",
     "MixedSelectionQueries",

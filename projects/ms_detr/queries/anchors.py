@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from ..layers import MLP, reset_transformer_parameters
 from ..structures import FeaturePyramid, Queries
-from .initializer import QueryInitializer
+from .initializer import EmbeddedQueries, QueryInitializer
 
 
-class ConditionalQueries(QueryInitializer):
+class ConditionalQueries(EmbeddedQueries):
     """Learned positions; reference points are a perceptron of them, contents start at zero.
 
     Conditional DETR, sections 3.2 and 3.3.
@@ -28,10 +28,13 @@ class ConditionalQueries(QueryInitializer):
         reset_transformer_parameters(self.point_head)
 
     def forward(self, memory: FeaturePyramid) -> tuple[Queries, None]:
-        pos = self.embedding.weight
+        return self.of(self.embedding, memory), None
+
+    def of(self, embedding: nn.Embedding, memory: FeaturePyramid) -> Queries:
+        pos = embedding.weight
         points = self.point_head(pos).to(memory.dtype).sigmoid()
         expand = [x.expand(len(memory.tokens_BSC), -1, -1) for x in (pos, points)]
-        return Queries(torch.zeros_like(expand[0]), *expand), None
+        return Queries(torch.zeros_like(expand[0]), *expand)
 
     def fresh(self) -> ConditionalQueries:
         return ConditionalQueries(

@@ -26,6 +26,8 @@ class DINOQueries(ProposalQueries):
     ):
         super().__init__(proposals=proposals, num_queries=num_queries, embed_dim=embed_dim)
         self.content = nn.Embedding(num_queries, embed_dim)
+        # As the released code; H-DETR's are normally distributed.
+        nn.init.xavier_uniform_(self.content.weight)
 
     def scores(self, logits_BSK: Tensor) -> Tensor:
         return logits_BSK.amax(-1)

@@ -31,3 +31,20 @@ class QueryInitializer(nn.Module):
             f"a source of such queries needs a model whose queries start from boxes, such as "
             f"TwoStageQueries"
         )
+
+
+class EmbeddedQueries(QueryInitializer):
+    """Every query is a learned vector; a layer that all queries share makes its reference point.
+
+    Attributes:
+        embedding: the vectors of the queries.
+    """
+
+    embedding: nn.Embedding
+
+    def of(self, embedding: nn.Embedding, memory: FeaturePyramid) -> Queries:
+        """Queries of other vectors, with the layer of this initialiser."""
+        raise NotImplementedError
+
+    def fresh(self) -> EmbeddedQueries:
+        raise NotImplementedError

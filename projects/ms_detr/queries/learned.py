@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from ..structures import FeaturePyramid, Queries
-from .initializer import QueryInitializer
+from .initializer import EmbeddedQueries
 
 
-class LearnedQueries(QueryInitializer):
+class LearnedQueries(EmbeddedQueries):
     """Content, position and reference point of every query are learned, the same for all images.
 
     Args:
@@ -26,11 +26,14 @@ class LearnedQueries(QueryInitializer):
         nn.init.zeros_(self.reference_points.bias)
 
     def forward(self, memory: FeaturePyramid) -> tuple[Queries, None]:
-        pos, content = self.embedding.weight.chunk(2, dim=1)
+        return self.of(self.embedding, memory), None
+
+    def of(self, embedding: nn.Embedding, memory: FeaturePyramid) -> Queries:
+        pos, content = embedding.weight.chunk(2, dim=1)
         images = len(memory.tokens_BSC)
         points = self.reference_points(pos).to(memory.dtype).sigmoid()
         expand = [x.expand(images, -1, -1) for x in (content, pos, points)]
-        return Queries(*expand), None
+        return Queries(*expand)
 
     def fresh(self) -> LearnedQueries:
         num_queries, channels = self.embedding.weight.shape

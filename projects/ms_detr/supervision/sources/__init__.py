@@ -7,7 +7,7 @@ from .denoising import (
     ReleasedContrastiveNoisedBoxes,
 )
 from .next_proposals import NextMixedProposals, NextProposals
-from .own import OwnQueries
+from .own import OwnEmbeddings, OwnQueries
 from .source import ExtraQueries, QuerySource, SourceContext, joined
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "NextMixedProposals",
     "NextProposals",
     "NoisedBoxes",
+    "OwnEmbeddings",
     "OwnQueries",
     "QuerySource",
     "ReleasedContrastiveNoisedBoxes",

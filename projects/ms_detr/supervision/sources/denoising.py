@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from ...arguments import require_number
+from ...heads.boxes import inverse_sigmoid
 from ...registry import SOURCES
 from ...structures import Assignment, send
 from ...structures.query_groups import PRIMARY
 from .source import ExtraQueries, QuerySource, SourceContext
 
-# No reference is nearer to 0 and 1, as in the published code: decoders divide by their sizes.
+# What the published code clamps references by before it makes logits of them: they are at least
+# 0.000999 and at most 0.999001.  Decoders divide by their sizes.
 _MARGIN = 1e-3
 
 
@@ -59,10 +61,9 @@ class Denoising(QuerySource):
         cells = (image_P, slot_P)
         rows_PC = self.labels(self._noisy_labels(targets.labels_G[object_P]))
         boxes_P4 = self.noisy_boxes(targets.boxes_G4[object_P], extra_P)
-        boxes_P4 = boxes_P4.clamp(_MARGIN, 1 - _MARGIN)
-        # What fills up starts from the whole image.
-        reference_BN4 = boxes_P4.new_tensor([0.5, 0.5, 1 - _MARGIN, 1 - _MARGIN]).repeat(*shape, 1)
-        reference_BN4 = reference_BN4.index_put(cells, boxes_P4)
+        # What fills up has zeros as content and as logits of its box, as in the published code.
+        reference_BN4 = boxes_P4.new_full((*shape, 4), 0.5)
+        reference_BN4 = reference_BN4.index_put(cells, inverse_sigmoid(boxes_P4, _MARGIN).sigmoid())
         content_BNC = rows_PC.new_zeros(*shape, rows_PC.shape[1]).index_put(cells, rows_PC)
         queries = replace(context.initializer.around(reference_BN4), content_BNC=content_BNC)
         known = Assignment(

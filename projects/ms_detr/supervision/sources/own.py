@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
 from ...arguments import require_kind
-from ...queries import QueryInitializer
+from ...queries import EmbeddedQueries, QueryInitializer
 from ...registry import SOURCES
 from ...structures import Proposals
 from .source import ExtraQueries, QuerySource, SourceContext, in_one_row
@@ -16,10 +18,11 @@ from .source import ExtraQueries, QuerySource, SourceContext, in_one_row
 class OwnQueries(QuerySource):
     """Groups of queries beside the primary ones, each with an initialiser of its own.
 
-    The groups are blocks that do not see each other.  With learned queries this is what Group DETR
-    adds (section 3.2), or one group for the one-to-many queries of a one-stage H-DETR.  With
-    two-stage queries every group has its own first stage, as in LW-DETR; its proposals are taught
-    by a ``ProposalSupervision`` with ``group`` set to the name of this supervision.
+    The groups are blocks that do not see each other.  With learned anchors this is what Group DETR
+    adds (section 3.2), or one group for the one-to-many queries of a one-stage H-DETR; for learned
+    vectors see :class:`OwnEmbeddings`.  With two-stage queries every group has its own first stage,
+    as in LW-DETR; its proposals are taught by a ``ProposalSupervision`` with ``group`` set to the
+    name of this supervision.
 
     Args:
         queries: initialiser of a group; in a config ``"${....queries}"`` stands for one like that
@@ -31,8 +34,7 @@ class OwnQueries(QuerySource):
         super().__init__()
         mend = 'write queries="${....queries}" or {_target_: ms_detr.queries.LearnedQueries, ...}'
         require_kind("queries of OwnQueries", queries, QueryInitializer, mend)
-        if not isinstance(blocks, int) or isinstance(blocks, bool) or blocks < 1:
-            raise ValueError(f"blocks must be a whole number of at least 1, got {blocks!r}")
+        check_blocks(blocks)
         more = (queries.fresh() for _ in range(blocks - 1))
         self.initializers = nn.ModuleList([queries, *more])
 
@@ -44,6 +46,48 @@ class OwnQueries(QuerySource):
             blocks=len(made),
             proposals=_in_one_row(proposals) if proposals else None,
         )
+
+
+@SOURCES.register()
+class OwnEmbeddings(QuerySource):
+    """The same for learned queries, whose reference points the layer of the primary ones makes.
+
+    One-stage queries of the published Group DETR and H-DETR have vectors of their own and share
+    that layer.
+
+    Args:
+        queries: initialiser of a group, of the class of the primary queries; only its vectors are
+            kept.
+        blocks: number of groups.
+    """
+
+    def __init__(self, *, queries: EmbeddedQueries, blocks: int = 1):
+        super().__init__()
+        mend = "write queries={_target_: ms_detr.queries.LearnedQueries, ...}, or use OwnQueries"
+        require_kind("queries of OwnEmbeddings", queries, EmbeddedQueries, mend)
+        check_blocks(blocks)
+        self.kind = type(queries)
+        more = (queries.fresh().embedding for _ in range(blocks - 1))
+        self.embeddings = nn.ModuleList([queries.embedding, *more])
+
+    def forward(self, context: SourceContext) -> ExtraQueries:
+        primary = context.initializer
+        if not isinstance(primary, self.kind):
+            raise ValueError(
+                f"OwnEmbeddings has vectors of {self.kind.__name__}, but model.queries is "
+                f"{type(primary).__name__}; make them equal, or use OwnQueries"
+            )
+        made = [
+            primary.of(cast(nn.Embedding, embedding), context.memory)
+            for embedding in self.embeddings
+        ]
+        return ExtraQueries(in_one_row(made), blocks=len(made))
+
+
+def check_blocks(blocks: int) -> None:
+    """Raises ValueError unless there is at least one block."""
+    if not isinstance(blocks, int) or isinstance(blocks, bool) or blocks < 1:
+        raise ValueError(f"blocks must be a whole number of at least 1, got {blocks!r}")
 
 
 def _in_one_row(proposals: list[Proposals]) -> Proposals:

@@ -238,8 +238,8 @@ def entry(**options) -> Supervision:
 
 
 def test_groups_are_named_in_complaints():
-    with pytest.raises(ValueError, match="extra.group is 'grup'; it must be 'primary' or a super"):
-        SupervisionSet(one_to_one=entry(), extra=entry(group="grup"))
+    with pytest.raises(ValueError, match="extra.group is 'nobody'; it must be 'primary' or a super"):
+        SupervisionSet(one_to_one=entry(), extra=entry(group="nobody"))
     with pytest.raises(ValueError, match="cannot be called 'primary'"):
         SupervisionSet(primary=entry())
     with pytest.raises(ValueError, match="weight of a supervision must be a finite number of at"):

@@ -22,7 +22,7 @@ query_pixel = L(LocalizedMaskHead)(
     num_groups="${..neck.num_groups}",
 )
 
-# As DETR has it, for comparison: model.mask_head = attention.
+# As DETR has it, for comparison: model.mask_head = attention; with one level, level=0.
 attention = L(AttentionMaskHead)(
     in_channels={"res4": 1024, "res3": 512, "res2": 256},
     embed_dim="${..neck.embed_dim}",
@@ -48,4 +48,6 @@ def with_masks(model) -> None:
     features = model.backbone.out_features
     model.backbone.out_features = [*query_pixel.in_channels, *(f for f in features if f != "res2")]
     model.mask_head = query_pixel
+    if "num_levels" not in model.neck:  # a detector of one map
+        model.mask_head.update(num_levels=1, num_groups=32)
     model.supervisions.one_to_one.masks = mask_losses

@@ -31,6 +31,21 @@ def require_number(
     raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
+def require_whole(name: str, value: object, low: int = 1) -> None:
+    """Checks a count.
+
+    Args:
+        name: what the message calls it.
+        value: anything; truth values are no numbers.
+        low: the least that is accepted.
+
+    Raises:
+        ValueError: no whole number, or below ``low``.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
+
+
 def require_kind(name: str, value: object, kind: type, mend: str) -> None:
     """Checks that ``value`` is an instance of ``kind``.
 

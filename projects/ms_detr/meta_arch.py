@@ -73,7 +73,7 @@ class MSDETR(nn.Module):
             check_maps("model.mask_head", mask_head.in_channels, offered)
         check_layers("model.heads", heads.class_heads, len(decoder.layers))
         if supervisions is not None:
-            supervisions.check_fit(heads.num_classes, len(decoder.layers))
+            supervisions.check_fit(heads.num_classes, len(decoder.layers), queries)
             check_masks_are_taught(mask_head, supervisions)
         self.backbone = backbone
         self.neck = neck

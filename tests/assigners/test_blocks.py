@@ -111,7 +111,7 @@ def test_no_objects_at_all(assigner):
 
 @pytest.mark.parametrize("repeats", [0, -1, 1.5, True, None])
 def test_repeats_are_checked(repeats):
-    with pytest.raises(ValueError, match="repeats must be a whole number of at least 1, got"):
+    with pytest.raises(ValueError, match="repeats of RepeatingAssigner must be a whole num"):
         RepeatingAssigner(assigner=hungarian(), repeats=repeats)
 
 

@@ -246,3 +246,18 @@ def test_masks_are_taught_and_priced_in_groups_of_queries():
             loss, model.mask_head.query_embed.layers[0].weight, retain_graph=True
         )
         assert torch.isfinite(loss) and gradient.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize(
+    "name", ["conditional_detr_r50", "dab_detr_r50", "dino", "deformable_detr_one_stage"]
+)
+def test_every_detector_can_have_masks(name):
+    node = load(f"models/{name}.py").model
+    part("with_masks")(node)
+    node = shrink(node)
+    torch.manual_seed(0)
+    model = instantiate(node).train()
+    losses = model(BATCH)
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert detect(model)[0].pred_masks.shape[1:] == (64, 80)

@@ -56,6 +56,8 @@ def addition(path: str, name: str):
 def config(base: str, names: tuple[str, ...]):
     node = shrink(load(f"models/{base}.py").model)
     node.encoder.dropout = 0.0
+    if NEEDS_BOXES & set(names):
+        node.supervisions.pop("denoising", None)  # DINO has one
     for name in names:
         path, function, options = ADDITIONS[name]
         addition(path, function)(node, **options)
@@ -226,11 +228,6 @@ def test_weight_scales_all_terms():
         torch.testing.assert_close(after[key], loss * (0.5 if key.startswith("hybrid/") else 1))
 
 
-def test_learned_points_cannot_be_joined_with_boxes():
-    with pytest.raises(ValueError, match="LearnedQueries makes no queries around boxes"):
-        build("deformable_detr_one_stage", ("dn",))(BATCH)
-
-
 def entry(**options) -> Supervision:
     node = config("deformable_detr", ()).supervisions.one_to_one
     node.update(options)
@@ -238,7 +235,7 @@ def entry(**options) -> Supervision:
 
 
 def test_groups_are_named_in_complaints():
-    with pytest.raises(ValueError, match="extra.group is 'nobody'; it must be 'primary' or a super"):
+    with pytest.raises(ValueError, match="extra.group is 'nobody'; it must be 'primary'"):
         SupervisionSet(one_to_one=entry(), extra=entry(group="nobody"))
     with pytest.raises(ValueError, match="cannot be called 'primary'"):
         SupervisionSet(primary=entry())
@@ -266,3 +263,14 @@ def test_denoising_queries_may_be_taught_by_an_assigner_as_well():
     node.supervisions.denoising.assigner = node.supervisions.one_to_one.assigner
     losses = instantiate(node).train()(BATCH)
     assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+def test_denoising_is_added_once():
+    with pytest.raises(ValueError, match="has model.supervisions.denoising already; delete it"):
+        config("deformable_detr_pp", ("dn", "cdn"))
+
+
+def test_group_detr_has_groups():
+    node = config("deformable_detr_pp", ())
+    with pytest.raises(ValueError, match="at least 2 groups, the primary one included, got 1"):
+        addition("group", "add_group")(node, groups=1)

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 from detectron2.config import LazyCall as L
-from detectron2.config import instantiate
-from small_models import build, item, load, shrink
+from detectron2.config import LazyConfig, instantiate
+from small_models import CONFIGS, build, item, load, shrink
 
 from ms_detr.assigners import (
     AppendMissing,
@@ -17,6 +17,7 @@ from ms_detr.assigners import (
 )
 from ms_detr.heads import BoxHeads, ClassHeads
 from ms_detr.losses import FocalLoss, LossTerms
+from ms_detr.queries import LearnedQueries
 from ms_detr.structures import Targets
 from ms_detr.supervision import (
     PredictedProposalSupervision,
@@ -25,6 +26,7 @@ from ms_detr.supervision import (
     SupervisionSet,
     TrainingOutputs,
 )
+from ms_detr.supervision.sources import OwnEmbeddings
 
 BATCH = [item(64, 80, 3, seed=1), item(48, 60, 2, seed=2)]
 
@@ -229,21 +231,65 @@ def test_own_heads_are_taught_in_the_place_of_the_detectors():
 
 
 def test_wrong_combinations_are_named():
-    one_stage = build("models/deformable_detr_one_stage.py").train()
-    outputs = outputs_of(one_stage)
-    targets = Targets.from_instances([image["instances"] for image in BATCH])
     parts = {
         "assigner": HungarianAssigner(costs=MatchCosts(c=FocalCost(1.0))),
         "terms": LossTerms(c=FocalLoss(1.0)),
     }
-    with pytest.raises(ValueError, match="needs two-stage queries"):
-        ProposalSupervision(**parts).prepare(outputs, targets)
     with pytest.raises(TypeError, match="tap"):
         ProposalSupervision(tap="internal", **parts)
     with pytest.raises(ValueError, match="reads tap output or internal, not 'middle'"):
         Supervision(tap="middle", **parts)
     with pytest.raises(ValueError, match="at least one supervision"):
         SupervisionSet()
+
+
+@pytest.mark.parametrize(
+    "name, change, message",
+    [
+        (
+            "deformable_detr_one_stage",
+            "proposals",
+            "proposals teaches proposals, but model",
+        ),
+        ("deformable_detr_one_stage", "hybrid", "hybrid.source continues the ranking of"),
+        (
+            "deformable_detr_one_stage",
+            "cdn",
+            r"denoising.source makes .*'~model.superv",
+        ),
+        ("conditional_detr_r50", "cdn", "denoising.source makes .* ConditionalQueries, star"),
+        ("dino", "outputs", "num_outputs is 1 and model.heads.num_classes 5; make them equal"),
+        (
+            "dab_detr_r50",
+            "embeddings",
+            "extra.source has vectors for LearnedQueries, but mo",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_the_queries_are_named(name, change, message):
+    """Before the first step, with the key in the config."""
+    node = shrink(load(f"models/{name}.py").model)
+    two_stage = load("models/deformable_detr.py").model
+    if change == "proposals":
+        node.supervisions.proposals = two_stage.supervisions.proposals
+    elif change == "hybrid":
+        add = load_part("hybrid.py", "add_hybrid")
+        add(two_stage)
+        node.supervisions.hybrid = two_stage.supervisions.hybrid
+    elif change == "cdn":
+        load_part("denoising.py", "add_contrastive_denoising")(node)
+    elif change == "outputs":
+        node.queries.proposals.num_outputs = 1
+    else:
+        node.supervisions.extra = copy.deepcopy(node.supervisions.one_to_one)
+        queries = L(LearnedQueries)(num_queries=5, embed_dim=32)
+        node.supervisions.extra.source = L(OwnEmbeddings)(queries=queries)
+    with pytest.raises(ValueError, match=f"^model.supervisions.*{message}"):
+        instantiate(node)
+
+
+def load_part(file: str, name: str):
+    return LazyConfig.load(str(CONFIGS / "common/supervision" / file), name)
 
 
 @pytest.mark.parametrize(

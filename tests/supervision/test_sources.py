@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_models import build, item
 
-from ms_detr.queries import AnchorQueries, ConditionalQueries, LearnedQueries
+from ms_detr.queries import AnchorQueries, LearnedQueries
 from ms_detr.structures import Targets
 from ms_detr.supervision.sources import (
     ContrastiveNoisedBoxes,
@@ -60,12 +60,6 @@ def test_next_mixed_proposals_have_contents_of_their_own():
     assert torch.equal(found.pos_BNC, plain.pos_BNC)
 
 
-def test_next_proposals_need_proposals():
-    given = context("models/deformable_detr_one_stage.py")
-    with pytest.raises(ValueError, match="model.queries is LearnedQueries; use OwnQueries"):
-        NextProposals(num_queries=5)(given)
-
-
 def test_own_learned_queries_differ_from_block_to_block():
     given = context("models/deformable_detr_one_stage.py")
     found = OwnQueries(queries=LearnedQueries(num_queries=6, embed_dim=32), blocks=3)(given)
@@ -89,10 +83,7 @@ def test_own_embeddings_share_the_layer_of_the_primary_queries():
     assert torch.equal(queries.pos_BNC[1], pos) and not torch.equal(pos[:6], pos[6:])
 
 
-def test_own_embeddings_are_those_of_the_primary_kind():
-    source = OwnEmbeddings(queries=ConditionalQueries(num_queries=6, embed_dim=32))
-    with pytest.raises(ValueError, match="vectors of ConditionalQueries, but model.queries is Le"):
-        source(context("models/deformable_detr_one_stage.py"))
+def test_own_embeddings_are_learned_vectors():
     with pytest.raises(ValueError, match="queries of OwnEmbeddings"):
         OwnEmbeddings(queries=AnchorQueries(num_queries=6, embed_dim=32))
 
@@ -230,7 +221,9 @@ def test_batch_without_objects_has_no_denoising_queries_but_a_gradient(kind):
     "kind, options, message",
     [
         (NoisedBoxes, {"box_noise": 1.5}, "box_noise of NoisedBoxes must be a number in"),
-        (NoisedBoxes, {"num_groups": 0}, "num_groups of NoisedBoxes must be a finite number"),
+        (NoisedBoxes, {"num_groups": 2.5}, "num_groups of NoisedBoxes must be a whole"),
+        (ContrastiveNoisedBoxes, {"num_pairs": 2.5}, "num_pairs of ContrastiveNoisedBoxes must"),
+        (NoisedBoxes, {"num_groups": 0}, "num_groups of NoisedBoxes must be a whole"),
         (NoisedBoxes, {"flip_probability": 2.0}, "flip_probability of NoisedBoxes must be a num"),
         (ContrastiveNoisedBoxes, {"num_pairs": 0}, "num_pairs of ContrastiveNoisedBoxes must be"),
         (ContrastiveNoisedBoxes, {"box_noise": -1.0}, "box_noise of ContrastiveNoisedBoxes must"),
@@ -244,10 +237,12 @@ def test_settings_are_checked(kind, options, message):
 @pytest.mark.parametrize("kind", [OwnQueries, OwnEmbeddings])
 @pytest.mark.parametrize("blocks", [0, 1.5, True])
 def test_number_of_blocks_is_checked(kind, blocks):
-    with pytest.raises(ValueError, match="blocks must be a whole number of at least 1"):
+    with pytest.raises(ValueError, match="blocks of Own.* must be a whole number of at least 1"):
         kind(queries=LearnedQueries(num_queries=3), blocks=blocks)
 
 
 def test_number_of_next_proposals_is_checked():
-    with pytest.raises(ValueError, match="num_queries must be at least 1, got 0"):
+    with pytest.raises(
+        ValueError, match="num_queries of NextProposals must be a whole number of at least 1"
+    ):
         NextProposals(num_queries=0)

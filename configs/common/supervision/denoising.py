@@ -16,7 +16,7 @@ _sizes = {"num_classes": "${....heads.num_classes}", "embed_dim": "${....neck.em
 def add_denoising(model, groups: int = 5) -> None:
     """Add DN-DETR's denoising queries, in place: every object ``groups`` times."""
     source = L(NoisedBoxes)(**_sizes, num_groups=groups, box_noise=0.4, flip_probability=0.2)
-    model.supervisions.denoising = _known(model.supervisions.one_to_one, source)
+    _add(model, source)
 
 
 def add_contrastive_denoising(model, pairs: int = 100) -> None:
@@ -24,11 +24,16 @@ def add_contrastive_denoising(model, pairs: int = 100) -> None:
     source = L(ContrastiveNoisedBoxes)(
         **_sizes, num_pairs=pairs, box_noise=1.0, flip_probability=0.25
     )
-    model.supervisions.denoising = _known(model.supervisions.one_to_one, source)
+    _add(model, source)
 
 
-def _known(one_to_one, source):
-    """What is taught one-to-one, to queries whose objects are known."""
-    denoising = deepcopy(one_to_one)
+def _add(model, source) -> None:
+    """The supervision of the source's queries: what is taught one-to-one, to known objects."""
+    if "denoising" in model.supervisions:
+        raise ValueError(
+            "this model has model.supervisions.denoising already; delete it before another kind of "
+            "denoising is added"
+        )
+    denoising = deepcopy(model.supervisions.one_to_one)
     denoising.update(source=source, assigner=None, weight=1.0)
-    return denoising
+    model.supervisions.denoising = denoising

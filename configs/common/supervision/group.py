@@ -18,6 +18,8 @@ def add_group(model, groups: int = 11) -> None:
     The groups are taught what the primary queries are taught one-to-one, and losses are averaged
     over all groups.  In a two-stage model every group has its own first stage, as in LW-DETR.
     """
+    if groups < 2:
+        raise ValueError(f"there must be at least 2 groups, the primary one included, got {groups}")
     supervisions = model.supervisions
     supervisions.group = _blockwise(supervisions.one_to_one, groups)
     embedded = issubclass(model.queries._target_, EmbeddedQueries)

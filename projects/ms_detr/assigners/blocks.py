@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from ..arguments import require_kind
+from ..arguments import require_kind, require_whole
 from ..registry import ASSIGNERS
 from ..structures import Assignment, LayerPredictions, Targets
 from .assigner import Assigner
@@ -58,8 +58,7 @@ class RepeatingAssigner(Assigner):
 
     def __init__(self, *, assigner: Assigner, repeats: int = 6):
         require_kind("assigner of a RepeatingAssigner", assigner, Assigner, _MEND)
-        if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 1:
-            raise ValueError(f"repeats must be a whole number of at least 1, got {repeats!r}")
+        require_whole("repeats of RepeatingAssigner", repeats)
         self.assigner = assigner
         self.repeats = repeats
 

@@ -52,6 +52,8 @@ class AnchorQueries(QueryInitializer):
         embed_dim: channels.
     """
 
+    starts_from_boxes = True
+
     def __init__(self, *, num_queries: int = 300, embed_dim: int = 256):
         super().__init__()
         check_number(num_queries)

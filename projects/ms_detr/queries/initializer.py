@@ -8,7 +8,13 @@ from ..structures import FeaturePyramid, Proposals, Queries
 
 
 class QueryInitializer(nn.Module):
-    """Makes the decoder's queries from the encoder's memory."""
+    """Makes the decoder's queries from the encoder's memory.
+
+    Attributes:
+        starts_from_boxes: whether references are boxes, not points.
+    """
+
+    starts_from_boxes = False
 
     def forward(self, memory: FeaturePyramid) -> tuple[Queries, Proposals | None]:
         """Return the queries, and the proposals they were chosen from if there are any."""
@@ -19,18 +25,11 @@ class QueryInitializer(nn.Module):
         raise NotImplementedError
 
     def around(self, reference_BN4: Tensor) -> Queries:
-        """Queries that start from the given boxes.
+        """Queries that start from the given boxes, if ``starts_from_boxes``.
 
         Their contents follow from the boxes, or are zero if nothing follows; who asks has others.
-
-        Raises:
-            ValueError: queries of this kind do not start from boxes.
         """
-        raise ValueError(
-            f"{type(self).__name__} makes no queries around boxes of {len(reference_BN4)} images; "
-            f"a source of such queries needs a model whose queries start from boxes, such as "
-            f"TwoStageQueries"
-        )
+        raise NotImplementedError
 
 
 class EmbeddedQueries(QueryInitializer):

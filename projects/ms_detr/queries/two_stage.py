@@ -23,6 +23,8 @@ class ProposalQueries(QueryInitializer):
         embed_dim: channels.
     """
 
+    starts_from_boxes = True
+
     def __init__(
         self, *, proposals: EncoderProposals, num_queries: int = 300, embed_dim: int = 256
     ):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..assigners import Assigner
 from ..losses import LossTerms
+from ..queries import ProposalQueries, QueryInitializer
 from ..structures import LayerPredictions, Proposals, Targets
 from .outputs import TrainingOutputs
 from .supervision import Lesson, Supervision, assign
@@ -38,14 +39,18 @@ class ProposalSupervision(Supervision):
         super().__init__(assigner=assigner, terms=terms, weight=weight, group=group)
         self.assigner: Assigner
 
-    def prepare(self, outputs: TrainingOutputs, targets: Targets) -> list[Lesson]:
-        proposals = outputs.proposals
-        if proposals is None:
+    def check_fit(
+        self, key: str, num_classes: int, num_layers: int, queries: QueryInitializer
+    ) -> None:
+        super().check_fit(key, num_classes, num_layers, queries)
+        if not isinstance(queries, ProposalQueries):
             raise ValueError(
-                "a ProposalSupervision needs two-stage queries, but these make no proposals; "
-                "use TwoStageQueries or delete the supervision from model.supervisions"
+                f"{key} teaches proposals, but model.queries, {type(queries).__name__}, makes "
+                f"none; use two-stage queries, or delete it: '~{key}'"
             )
-        return [self.lesson(proposals, targets)]
+
+    def prepare(self, outputs: TrainingOutputs, targets: Targets) -> list[Lesson]:
+        return [self.lesson(cast(Proposals, outputs.proposals), targets)]
 
     def lesson(self, proposals: Proposals, targets: Targets) -> Lesson:
         """What the proposals are taught."""
@@ -75,15 +80,16 @@ class ChosenProposalSupervision(ProposalSupervision):
     The proposals must have as many outputs as there are classes.
     """
 
-    def prepare(self, outputs: TrainingOutputs, targets: Targets) -> list[Lesson]:
-        found = outputs.proposals.logits_BSK.shape[-1] if outputs.proposals else None
-        if found not in (None, outputs.heads.num_classes):
+    def check_fit(
+        self, key: str, num_classes: int, num_layers: int, queries: QueryInitializer
+    ) -> None:
+        super().check_fit(key, num_classes, num_layers, queries)
+        head = queries.proposals.class_head if isinstance(queries, ProposalQueries) else None
+        if head is not None and head.out_features != num_classes:
             raise ValueError(
-                f"a ChosenProposalSupervision teaches proposals their classes, but these have "
-                f"{found} outputs for {outputs.heads.num_classes} classes; set "
-                f"model.queries.proposals.num_outputs to model.heads.num_classes"
+                f"{key} teaches proposals their classes, but model.queries.proposals.num_outputs "
+                f"is {head.out_features} and model.heads.num_classes {num_classes}; make them equal"
             )
-        return super().prepare(outputs, targets)
 
     def lesson(self, proposals: Proposals, targets: Targets) -> Lesson:
         chosen_BN1 = cast(Tensor, proposals.chosen_BN)[..., None]

@@ -12,6 +12,7 @@ from ..assigners import Assigner, Merge
 from ..errors import NonFiniteError
 from ..heads import BoxHeads, ClassHeads
 from ..losses import LossTerms, MaskLosses
+from ..queries import QueryInitializer
 from ..structures import (
     TAPS,
     Assignment,
@@ -173,17 +174,22 @@ class Supervision(nn.Module):
             losses |= {f"{layer}/{name}": self.weight * loss for name, loss in of_masks.items()}
         return losses
 
-    def check_fit(self, key: str, num_classes: int, num_layers: int) -> None:
-        """Compares the own heads and the branch with the detector.
+    def check_fit(
+        self, key: str, num_classes: int, num_layers: int, queries: QueryInitializer
+    ) -> None:
+        """Compares own heads, branch and source with the detector.
 
         Args:
             key: key of the supervision in the config.
             num_classes: classes that the detector tells apart.
             num_layers: layers of its decoder.
+            queries: what makes its queries.
 
         Raises:
-            ValueError: another number of classes or layers.
+            ValueError: another number of classes or layers, or queries that do not go together.
         """
+        if self.source is not None:
+            self.source.check_fit(f"{key}.source", queries)
         for head in self.class_heads or ():
             if isinstance(head, nn.Linear) and head.out_features != num_classes:
                 raise ValueError(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..arguments import require_kind
 from ..assigners import HungarianAssigner
 from ..errors import NonFiniteError
+from ..queries import QueryInitializer
 from ..structures import Targets
 from ..structures.query_groups import PRIMARY
 from .outputs import TrainingOutputs
@@ -106,15 +107,16 @@ class SupervisionSet(nn.ModuleDict):
             for lesson, other in zip(own, all_lessons[supervision.merge.source], strict=True)
         ]
 
-    def check_fit(self, num_classes: int, num_layers: int) -> None:
-        """Raises ValueError for heads or branches that do not fit the detector.
+    def check_fit(self, num_classes: int, num_layers: int, queries: QueryInitializer) -> None:
+        """Raises ValueError for heads, branches or sources that do not fit the detector.
 
         Args:
             num_classes: classes that the detector tells apart.
             num_layers: layers of its decoder.
+            queries: what makes its queries.
         """
         for name, supervision in self.named():
-            supervision.check_fit(f"model.supervisions.{name}", num_classes, num_layers)
+            supervision.check_fit(f"model.supervisions.{name}", num_classes, num_layers, queries)
 
     def teaches_masks(self) -> bool:
         """Whether some supervision has losses for masks."""

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
-from ...arguments import require_number
+from ...arguments import require_number, require_whole
 from ...heads.boxes import inverse_sigmoid
+from ...queries import QueryInitializer
 from ...registry import SOURCES
 from ...structures import Assignment, send
 from ...structures.query_groups import PRIMARY
@@ -49,6 +50,14 @@ class Denoising(QuerySource):
         require_number(f"flip_probability of {type(self).__name__}", flip_probability, 0, 1)
         self.box_noise, self.flip_probability = box_noise, flip_probability
         self.labels = nn.Embedding(num_classes, embed_dim)
+
+    def check_fit(self, key: str, queries: QueryInitializer) -> None:
+        if not queries.starts_from_boxes:
+            raise ValueError(
+                f"{key} makes queries around boxes with noise, but those of model.queries, "
+                f"{type(queries).__name__}, start from points; delete it "
+                f"('~{key.rpartition('.')[0]}'), or use two-stage queries or learned anchors"
+            )
 
     def forward(self, context: SourceContext) -> ExtraQueries:
         targets = context.targets
@@ -128,7 +137,7 @@ class NoisedBoxes(Denoising):
         flip_probability: float = 0.2,
     ):
         require_number("box_noise of NoisedBoxes", box_noise, 0, 1)
-        require_number("num_groups of NoisedBoxes", num_groups, 1)
+        require_whole("num_groups of NoisedBoxes", num_groups)
         super().__init__(
             num_classes=num_classes,
             embed_dim=embed_dim,
@@ -176,7 +185,7 @@ class ContrastiveNoisedBoxes(Denoising):
         box_noise: float = 1.0,
         flip_probability: float = 0.25,
     ):
-        require_number("num_pairs of ContrastiveNoisedBoxes", num_pairs, 1)
+        require_whole("num_pairs of ContrastiveNoisedBoxes", num_pairs)
         super().__init__(
             num_classes=num_classes,
             embed_dim=embed_dim,

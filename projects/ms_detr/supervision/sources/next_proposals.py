@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 from torch import nn
 
-from ...queries import ProposalQueries, first_rows
+from ...arguments import require_whole
+from ...queries import ProposalQueries, QueryInitializer, first_rows
 from ...registry import SOURCES
-from ...structures import Queries
+from ...structures import Proposals, Queries
 from .source import ExtraQueries, QuerySource, SourceContext
 
 
@@ -25,17 +27,19 @@ class NextProposals(QuerySource):
 
     def __init__(self, *, num_queries: int = 1500):
         super().__init__()
-        if num_queries < 1:
-            raise ValueError(f"num_queries must be at least 1, got {num_queries}")
+        require_whole(f"num_queries of {type(self).__name__}", num_queries)
         self.num_queries = num_queries
 
-    def forward(self, context: SourceContext) -> ExtraQueries:
-        initializer, proposals = context.initializer, context.proposals
-        if not isinstance(initializer, ProposalQueries) or proposals is None:
+    def check_fit(self, key: str, queries: QueryInitializer) -> None:
+        if not isinstance(queries, ProposalQueries):
             raise ValueError(
-                f"{type(self).__name__} continues the ranking of two-stage queries, but "
-                f"model.queries is {type(initializer).__name__}; use OwnQueries with it"
+                f"{key} continues the ranking of two-stage queries, but model.queries is "
+                f"{type(queries).__name__}, which has none; use OwnQueries or OwnEmbeddings"
             )
+
+    def forward(self, context: SourceContext) -> ExtraQueries:
+        initializer = cast(ProposalQueries, context.initializer)
+        proposals = cast(Proposals, context.proposals)
         first = context.primary.content_BNC.shape[1]
         tokens_BN = initializer.ranked(proposals, first, self.num_queries)
         queries = initializer.queries_of(proposals, tokens_BN)

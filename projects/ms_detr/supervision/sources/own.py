@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from ...arguments import require_kind
+from ...arguments import require_kind, require_whole
 from ...queries import EmbeddedQueries, QueryInitializer
 from ...registry import SOURCES
 from ...structures import Proposals
@@ -34,7 +34,7 @@ class OwnQueries(QuerySource):
         super().__init__()
         mend = 'write queries="${....queries}" or {_target_: ms_detr.queries.LearnedQueries, ...}'
         require_kind("queries of OwnQueries", queries, QueryInitializer, mend)
-        check_blocks(blocks)
+        require_whole("blocks of OwnQueries", blocks)
         more = (queries.fresh() for _ in range(blocks - 1))
         self.initializers = nn.ModuleList([queries, *more])
 
@@ -65,29 +65,25 @@ class OwnEmbeddings(QuerySource):
         super().__init__()
         mend = "write queries={_target_: ms_detr.queries.LearnedQueries, ...}, or use OwnQueries"
         require_kind("queries of OwnEmbeddings", queries, EmbeddedQueries, mend)
-        check_blocks(blocks)
+        require_whole("blocks of OwnEmbeddings", blocks)
         self.kind = type(queries)
         more = (queries.fresh().embedding for _ in range(blocks - 1))
         self.embeddings = nn.ModuleList([queries.embedding, *more])
 
-    def forward(self, context: SourceContext) -> ExtraQueries:
-        primary = context.initializer
-        if not isinstance(primary, self.kind):
+    def check_fit(self, key: str, queries: QueryInitializer) -> None:
+        if not isinstance(queries, self.kind):
             raise ValueError(
-                f"OwnEmbeddings has vectors of {self.kind.__name__}, but model.queries is "
-                f"{type(primary).__name__}; make them equal, or use OwnQueries"
+                f"{key} has vectors for {self.kind.__name__}, but model.queries is "
+                f"{type(queries).__name__}; make them equal, or use OwnQueries"
             )
+
+    def forward(self, context: SourceContext) -> ExtraQueries:
+        primary = cast(EmbeddedQueries, context.initializer)
         made = [
             primary.of(cast(nn.Embedding, embedding), context.memory)
             for embedding in self.embeddings
         ]
         return ExtraQueries(in_one_row(made), blocks=len(made))
-
-
-def check_blocks(blocks: int) -> None:
-    """Raises ValueError unless there is at least one block."""
-    if not isinstance(blocks, int) or isinstance(blocks, bool) or blocks < 1:
-        raise ValueError(f"blocks must be a whole number of at least 1, got {blocks!r}")
 
 
 def _in_one_row(proposals: list[Proposals]) -> Proposals:

@@ -64,6 +64,17 @@ class QuerySource(nn.Module):
 
     knows = False
 
+    def check_fit(self, key: str, queries: QueryInitializer) -> None:  # noqa: B027
+        """Compares the source with the detector's queries.
+
+        Args:
+            key: of the source in the config.
+            queries: what makes the detector's queries.
+
+        Raises:
+            ValueError: they do not go together.
+        """
+
     def forward(self, context: SourceContext) -> ExtraQueries:
         """Make queries for this batch; also without objects, so that no parameter is left out."""
         raise NotImplementedError

@@ -115,6 +115,16 @@ def test_deletion(load):
     assert "amp" not in cfg.train and len(cfg.train.sizes) == 1
 
 
+def test_reference_to_what_was_deleted(repository):
+    path = repository / "configs/custom/small_mask.py"
+    with pytest.raises(
+        ConfigError, match="mixed.masks refers to .*one_to_one.masks.*, which is not"
+    ):
+        load_config(path, ["~model.supervisions.one_to_one"])
+    both = ["~model.supervisions.mixed.masks", "~model.supervisions.one_to_one"]
+    assert "one_to_one" not in load_config(path, both).model.supervisions
+
+
 def test_overrides_apply_in_order(load):
     assert load("+train.new=3", "train.new=4").train.new == 4
 

@@ -20,7 +20,7 @@ from detectron2.utils.registry import locate
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from .errors import ConfigError
 
@@ -39,7 +39,8 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         The config. Nothing in it is instantiated yet.
 
     Raises:
-        ConfigError: no such file, an unknown key, or a value of the wrong kind.
+        ConfigError: no such file, an unknown key, a value of the wrong kind, or a reference to
+            what was deleted.
     """
     path = os.fspath(path)
     if not path:
@@ -49,7 +50,25 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     cfg = LazyConfig.load(path)
     for text in overrides:
         apply_override(cfg, text)
+    if overrides:
+        check_references(cfg)
     return cfg
+
+
+def check_references(cfg: DictConfig) -> None:
+    """Raises ConfigError for a key that refers to another one which an override has deleted."""
+    for key, node in iterate_nodes(cfg):
+        if not node._is_interpolation():
+            continue
+        try:
+            node._dereference_node()
+        except InterpolationKeyError as error:
+            raise ConfigError(
+                f"{key} refers to {node._value()}, which is not there; give {key} a value of its "
+                f"own, or delete it too: '~{key}'"
+            ) from error
+        except OmegaConfBaseException:
+            continue  # required values that are not given yet are reported where they are needed
 
 
 def apply_override(cfg: DictConfig, text: str) -> None:

@@ -48,27 +48,29 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     if not os.path.isfile(path):
         raise ConfigError(f"config file {path!r} does not exist (working directory {os.getcwd()})")
     cfg = LazyConfig.load(path)
+    before = _dangling(cfg)
     for text in overrides:
         apply_override(cfg, text)
-    if overrides:
-        check_references(cfg)
+    for key, reference in sorted(_dangling(cfg).items() - before.items()):
+        raise ConfigError(
+            f"{key} refers to {reference}, which is not there any more; give it a value of its own, "
+            f"or delete it too: '~{key}'"
+        )
     return cfg
 
 
-def check_references(cfg: DictConfig) -> None:
-    """Raises ConfigError for a key that refers to another one which an override has deleted."""
+def _dangling(cfg: DictConfig) -> dict[str, str]:
+    """Keys that refer to keys that do not exist, with what they say."""
+    found = {}
     for key, node in iterate_nodes(cfg):
-        if not node._is_interpolation():
-            continue
         try:
-            node._dereference_node()
-        except InterpolationKeyError as error:
-            raise ConfigError(
-                f"{key} refers to {node._value()}, which is not there; give {key} a value of its "
-                f"own, or delete it too: '~{key}'"
-            ) from error
+            if node._is_interpolation():
+                node._dereference_node()
+        except InterpolationKeyError:
+            found[key] = node._value()
         except OmegaConfBaseException:
-            continue  # required values that are not given yet are reported where they are needed
+            continue  # what is required and not given yet
+    return found
 
 
 def apply_override(cfg: DictConfig, text: str) -> None:

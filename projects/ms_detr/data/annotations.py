@@ -55,7 +55,13 @@ def check_annotations(
             defects.add(_where(entry, by_id), what, mend)
         elif entry["image_id"] in by_id:
             placed.append(entry)
-    lacking = [entry for entry in placed if masks.lacks(entry)]
+    lacking: list[dict] = []
+    apart: list[int] = []
+    for entry in placed:
+        if masks.lacks(entry):
+            lacking.append(entry)
+        elif masks.is_apart(entry):
+            apart.append(entry["id"])
     if maskless == "error" and lacking:
         for index, what, mend in masks.missing(annotations, lacking):
             where = "annotations" if index is None else _where(lacking[index], by_id)
@@ -68,7 +74,7 @@ def check_annotations(
         without_mask=tuple(entry["id"] for entry in lacking),
         in_part=tuple(entry["id"] for entry in placed if masks.is_cut(entry)),
         boxless=tuple(boxless),
-        apart=tuple(entry["id"] for entry in placed if masks.is_apart(entry)),
+        apart=tuple(apart),
     )
 
 

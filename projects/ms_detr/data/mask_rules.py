@@ -64,12 +64,14 @@ class MaskRule:
         return self.maskless != "keep" and bool(slivers(segmentation)) and has_mask(segmentation)
 
     def is_apart(self, entry: dict) -> bool:
-        """Whether the box of a sound annotation shares nothing with that of its wanted mask."""
-        segmentation = entry.get("segmentation")
-        if "bbox" not in entry or not self._needs_mask(entry) or not has_mask(segmentation):
+        """Whether the box of an annotation shares nothing with that of its mask, if one is wanted.
+
+        The annotation is sound, and `lacks` is false of it.
+        """
+        if "bbox" not in entry or not self._needs_mask(entry):
             return False
         x, y, width, height = entry["bbox"]
-        left, top, wide, high = box_of(segmentation)
+        left, top, wide, high = box_of(entry["segmentation"])
         beside = x + width <= left or left + wide <= x
         return beside or y + height <= top or top + high <= y
 

@@ -155,15 +155,17 @@ def _covers(polygon: Any) -> bool:
     The signed area says so at once, but for polygons that cross themselves, such as a bow tie:
     what these enclose may cancel. They are drawn, stretched to a canvas of their own.
     """
-    points = np.reshape(np.asarray(polygon, dtype=np.float64), (-1, 2))
-    points = points - points.min(0)
-    extent = points.max(0)
+    points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+    points -= points[0]
+    extent = points.max(0) - points.min(0)
     if not extent.all():
         return False
-    x, y = (points / extent).T
-    if abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) > _ROUNDING * len(points):
+    x, y = points.T
+    # from the first point, which is 0, so that the side that closes the polygon adds nothing
+    area = abs(x[:-1] @ y[1:] - y[:-1] @ x[1:])
+    if area > _ROUNDING * len(points) * extent[0] * extent[1]:
         return True
-    stretched = (points / extent * _CANVAS).ravel().tolist()
+    stretched = ((points - points.min(0)) / extent * _CANVAS).ravel().tolist()
     return bool(mask_util.area(mask_util.frPyObjects([stretched], _CANVAS, _CANVAS)).any())
 
 

@@ -7,11 +7,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
+
+from ms_detr.data import DatasetError, check_coco_json
 
 CONTENT = {
     "info": {},
@@ -67,6 +70,13 @@ class SmallSet:
     def save(self) -> Path:
         self.json_file.write_text(json.dumps(self.content))
         return self.json_file
+
+    def refusal(self, **options: Any) -> str:
+        """Saves, and returns the message with which `check_coco_json` refuses the json."""
+        self.save()
+        with pytest.raises(DatasetError) as caught:
+            check_coco_json(self.json_file, self.root, **options)
+        return str(caught.value)
 
 
 @pytest.fixture

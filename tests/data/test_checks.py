@@ -13,13 +13,6 @@ from PIL import Image
 from ms_detr.data import DatasetError, check_coco_json, check_dataset, register_coco_json
 
 
-def message_of(small, **options) -> str:
-    small.save()
-    with pytest.raises(DatasetError) as caught:
-        check_coco_json(small.json_file, small.root, **options)
-    return str(caught.value)
-
-
 def test_a_sound_set_is_counted(small) -> None:
     summary = check_coco_json(small.json_file, small.root, evaluation=True)
     assert summary.class_names == ("cat", "dog")  # by ascending id, not by place in the file
@@ -155,19 +148,19 @@ DEFECTS = {
     ),
     "polygon of odd length": (
         lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3, 4, 5, 6, 7]]),
-        ["annotation 1", "not a list of x, y pairs"],
+        ["annotation 1", "polygon 1 has 7 numbers, which are not x, y pairs", "[[x0, y0, x1"],
     ),
     "polygon with text": (
         lambda c: c["annotations"][0].update(segmentation=[[1, 2, "3", 4, 5, 6]]),
-        ["annotation 1", "something other than numbers"],
+        ["annotation 1", "polygon 1 holds '3', not a number"],
     ),
     "polygon with NaN": (
         lambda c: c["annotations"][0].update(segmentation=[[1, 2, math.nan, 4, 5, 6]]),
-        ["annotation 1", "not finite"],
+        ["annotation 1", "polygon 1 holds nan, not a finite number"],
     ),
     "polygon that is not in a list": (
         lambda c: c["annotations"][0].update(segmentation=[1, 2, 3, 4, 5, 6]),
-        ["annotation 1", "not a list of x, y pairs"],
+        ["annotation 1", "is a flat list of 6 numbers", "mend: wrap it in [ ]"],
     ),
     "segmentation is text": (
         lambda c: c["annotations"][0].update(segmentation="1 2 3"),
@@ -208,7 +201,7 @@ DEFECTS = {
 def test_a_broken_entry_is_named(small, name: str) -> None:
     spoil, words = DEFECTS[name]
     spoil(small.content)
-    message = message_of(small)
+    message = small.refusal()
     assert message.startswith(str(small.json_file))
     assert "mend: " in message
     for word in words:
@@ -246,7 +239,7 @@ def test_a_binary_file_as_json(small) -> None:
 
 def test_one_defect_is_told_once(small) -> None:
     del small.content["images"][0]["width"]  # two annotations refer to this image
-    message = message_of(small)
+    message = small.refusal()
     assert message.splitlines()[0].endswith("1 defect:")
 
 
@@ -255,7 +248,7 @@ def test_ten_defects_are_printed_and_the_rest_is_counted(small) -> None:
         {"id": number, "image_id": 10, "category_id": 77, "bbox": [0, 0, 5, 5]}
         for number in range(1, 26)
     ]
-    lines = message_of(small).splitlines()
+    lines = small.refusal().splitlines()
     assert "25 defects, the first 10 are" in lines[0]
     assert len(lines) == 11
     assert "annotation 10 " in lines[10]
@@ -266,7 +259,7 @@ def test_less_than_a_pixel_beyond_the_image_is_rounding(small, box: list[float])
     small.content["annotations"][0]["bbox"] = box
     small.save()
     check_coco_json(small.json_file, small.root)
-    assert "pixels beyond" in message_of(small, tolerance=0.5)
+    assert "pixels beyond" in small.refusal(tolerance=0.5)
 
 
 def test_degenerate_boxes_pass_on_request_and_are_logged(small, caplog) -> None:
@@ -276,93 +269,9 @@ def test_degenerate_boxes_pass_on_request_and_are_logged(small, caplog) -> None:
     assert summary.degenerate_ids == (1,)
     assert re.search(r"1 boxes of zero width or height .* annotation ids 1", caplog.text)
     small.content["annotations"][0]["bbox"] = [5.0, 5.0, 20.0, -1.0]
-    assert "negative" in message_of(small, degenerate="skip")
+    assert "negative" in small.refusal(degenerate="skip")
     with pytest.raises(DatasetError, match="'drop'"):
         check_coco_json(small.json_file, small.root, degenerate="drop")
-
-
-NO_MASK = [[], None, {"counts": [2400], "size": [40, 60]}]
-
-
-@pytest.mark.parametrize("segmentation", NO_MASK)
-def test_objects_without_a_mask_are_errors_or_skipped_where_masks_are_wanted(
-    small, segmentation, caplog
-) -> None:
-    annotation = small.content["annotations"][0]
-    annotation["segmentation"] = segmentation
-    small.content["annotations"] = [annotation]
-    small.save()
-    assert check_coco_json(small.json_file, small.root).maskless_ids == ()
-    message = message_of(small, maskless="error")
-    assert message.startswith(str(small.json_file))
-    assert "annotation 1 (image 10, a.jpg): has no mask" in message
-    assert "dataloader.train.dataset.maskless=skip" in message
-    summary = check_coco_json(small.json_file, small.root, maskless="skip")
-    assert summary.maskless_ids == (1,)
-    assert "1 objects without a mask are left out of training, annotation ids 1" in caplog.text
-    message = message_of(small, maskless="error", evaluation=True)
-    assert "has no mask" in message and "skip" not in message
-    with pytest.raises(DatasetError, match="cannot be left out of an evaluation"):
-        check_coco_json(small.json_file, small.root, maskless="skip", evaluation=True)
-    with pytest.raises(DatasetError, match="maskless is 'drop'"):
-        check_coco_json(small.json_file, small.root, maskless="drop")
-
-
-def test_an_absent_segmentation_is_no_mask_and_a_crowd_needs_one_in_evaluation(small) -> None:
-    small.content["annotations"][2]["segmentation"] = [[0, 0, 9, 0, 9, 9]]
-    for annotation in small.content["annotations"][:2]:
-        del annotation["segmentation"]
-    assert "1 defect:" in message_of(small, maskless="error")
-    message = message_of(small, maskless="error", evaluation=True)
-    assert "annotation 1 (" in message and "annotation 2 (" in message
-    summary = check_coco_json(small.json_file, small.root, maskless="skip")
-    assert summary.maskless_ids == (1,)
-
-
-def test_parts_of_two_points_are_no_part_of_a_mask(small, caplog) -> None:
-    small.content["annotations"][2]["segmentation"] = [[0, 0, 9, 0, 9, 9]]
-    part, sliver = [5, 5, 25, 5, 25, 15], [1, 2, 3, 4]
-    small.content["annotations"][0]["segmentation"] = [part, sliver]
-    small.save()
-    check_coco_json(small.json_file, small.root)
-    assert "annotation 1" in (message := message_of(small, maskless="error"))
-    assert "1 polygons of fewer than 3 points beside others" in message
-    check_coco_json(small.json_file, small.root, maskless="skip")
-    assert "1 masks lose polygons of fewer than three points, annotation ids 1" in caplog.text
-    check_coco_json(small.json_file, small.root, maskless="error", evaluation=True)
-    small.content["annotations"][0]["segmentation"] = [sliver, part]
-    assert "takes it for a box" in message_of(small, maskless="error", evaluation=True)
-
-
-def test_polygons_beyond_the_image_matter_where_masks_are_wanted(small) -> None:
-    small.content["annotations"][2]["segmentation"] = [[0, 0, 32.5, 0, 32.5, 32]]
-    small.content["annotations"][0]["segmentation"] = [[-7, 5, 25, 5, 25, 15]]
-    small.save()
-    check_coco_json(small.json_file, small.root)
-    message = message_of(small, maskless="error")
-    assert "1 defect:" in message
-    assert "polygon that reaches 7 pixels beyond the image of 60 x 40 (allowed: 1)" in message
-
-
-def test_boxes_may_come_from_masks(small, caplog) -> None:
-    for annotation in small.content["annotations"][:2]:
-        del annotation["bbox"]
-    small.save()
-    summary = check_coco_json(small.json_file, small.root, evaluation=True)
-    assert summary.boxless_ids == (1, 2)
-    assert "2 annotations have no box and get that of their mask" in caplog.text
-    small.content["annotations"][0]["segmentation"] = [[5, 5, 25, 5, 9, 5]]
-    assert "the box of the mask [5.0, 5.0, 20.0, 0.0] has zero" in message_of(small)
-
-
-def test_many_ids_are_shortened_in_the_log(small, caplog) -> None:
-    small.content["annotations"] = [
-        {"id": number, "image_id": 10, "category_id": 3, "bbox": [0, 0, 5, 5]}
-        for number in range(1, 31)
-    ]
-    small.save()
-    check_coco_json(small.json_file, small.root, maskless="skip")
-    assert "30 objects without a mask" in caplog.text and "19, 20 and 10 more" in caplog.text
 
 
 def test_evaluation_needs_area_and_positive_ids(small) -> None:
@@ -370,7 +279,7 @@ def test_evaluation_needs_area_and_positive_ids(small) -> None:
     del small.content["annotations"][2]["area"]
     small.save()
     check_coco_json(small.json_file, small.root)
-    message = message_of(small, evaluation=True)
+    message = small.refusal(evaluation=True)
     assert "annotation 0" in message and "counts as no match" in message
     assert 'annotation 3: lacks "area"' in message
 
@@ -380,7 +289,7 @@ def test_evaluation_needs_areas_that_are_numbers(small, area) -> None:
     small.content["annotations"][1]["area"] = area
     small.save()
     check_coco_json(small.json_file, small.root)
-    message = message_of(small, evaluation=True)
+    message = small.refusal(evaluation=True)
     assert "1 defect:" in message
     assert "annotation 2 (image 10, a.jpg): area is" in message
     small.content["annotations"][1]["area"] = 0
@@ -393,10 +302,10 @@ def test_evaluation_needs_areas_that_are_numbers(small, area) -> None:
 
 def test_a_missing_image(small) -> None:
     (small.root / "b.png").unlink()
-    message = message_of(small)
+    message = small.refusal()
     assert f"image 11 ({small.root / 'b.png'}): the file does not exist" in message
     assert "mend: correct image_root or file_name" in message
-    assert "correct dataset.val_images" in message_of(small, image_key="dataset.val_images")
+    assert "correct dataset.val_images" in small.refusal(image_key="dataset.val_images")
     check_coco_json(small.json_file, small.root, check_files=False)
 
 
@@ -410,7 +319,7 @@ def test_a_folder_that_is_not_the_images(small) -> None:
 )
 def test_an_unreadable_image(small, content: bytes, words: str) -> None:
     (small.root / "a.jpg").write_bytes(content)
-    message = message_of(small)
+    message = small.refusal()
     assert "image 10" in message and words in message
 
 
@@ -420,7 +329,7 @@ def test_a_truncated_image(small, name: str, number: int, share: float) -> None:
     path = small.root / name
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    message = message_of(small)
+    message = small.refusal()
     assert f"image {number} ({path}): the file cannot be read to its end" in message
 
 
@@ -433,7 +342,7 @@ def test_bytes_after_the_end_of_an_image_are_no_defect(small) -> None:
 def test_an_image_of_another_size(small) -> None:
     small.content["images"][0].update(width=40, height=60)
     small.content["annotations"] = []
-    message = message_of(small)
+    message = small.refusal()
     assert "the file is 60 x 40 pixels" in message and "the json says 40 x 60" in message
 
 
@@ -444,7 +353,7 @@ def test_the_size_is_taken_after_exif_orientation(small) -> None:
     Image.fromarray(pixels).save(small.root / "a.jpg", exif=exif)
     check_coco_json(small.json_file, small.root)
     Image.fromarray(pixels).save(small.root / "a.jpg")
-    assert "the file is 40 x 60 pixels" in message_of(small)
+    assert "the file is 40 x 60 pixels" in small.refusal()
 
 
 # registered names, real data

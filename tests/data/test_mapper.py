@@ -125,6 +125,12 @@ def test_images_without_objects_and_crowds(record, recompute_boxes: bool) -> Non
     assert len(found["instances"]) == 1
 
 
+def test_an_object_whose_mask_has_no_area_is_named(record) -> None:
+    flat = annotation(20, 20, 50, 35, lambda *corners: [[20, 20, 50, 20, 35, 20]])
+    with pytest.raises(DatasetError, match=r"image\.png \(image 7\): object 0 .* has no mask"):
+        mapped(record(flat))
+
+
 def test_an_object_without_a_mask_is_named(record) -> None:
     bare = annotation(10, 5, 30, 20)
     del bare["segmentation"]

@@ -8,6 +8,7 @@ from pycocotools import mask as mask_util
 
 from ms_detr.data.segmentations import (
     _decompress,
+    absence,
     box_of,
     has_mask,
     rasterise,
@@ -53,7 +54,7 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_all_forms_of_a_mask_are_one(two_parts: np.ndarray, form: str) -> None:
     segmentation = FORMS[form](two_parts)
-    assert segmentation_fault(segmentation, (HEIGHT, WIDTH), 0.0) == ""
+    assert segmentation_fault(segmentation, (HEIGHT, WIDTH), 0.0) == ("", "")
     assert has_mask(segmentation) and slivers(segmentation) == 0
     assert np.array_equal(rasterise(segmentation, HEIGHT, WIDTH), two_parts)
     assert box_of(segmentation) == [10.0, 5.0, 50.0, 33.0]
@@ -67,7 +68,7 @@ def test_compressed_counts_are_read_as_pycocotools_writes_them() -> None:
         mask = np.kron(mask, np.ones(rng.integers(1, 9, 2), dtype=bool))
         expected = uncompressed(mask)["counts"]
         assert _decompress(compressed(mask)["counts"]) == expected
-        assert segmentation_fault(compressed(mask), mask.shape) == ""
+        assert segmentation_fault(compressed(mask), mask.shape) == ("", "")
 
 
 def test_what_lies_beyond_the_image_is_cut() -> None:
@@ -86,7 +87,7 @@ def test_no_mask(nothing) -> None:
 def test_an_empty_raster_is_no_mask_and_no_fault() -> None:
     for form in (compressed, uncompressed):
         empty = form(np.zeros((HEIGHT, WIDTH), dtype=bool))
-        assert not has_mask(empty) and segmentation_fault(empty, (HEIGHT, WIDTH)) == ""
+        assert not has_mask(empty) and segmentation_fault(empty, (HEIGHT, WIDTH)) == ("", "")
 
 
 def test_slivers_do_not_belong_to_a_mask() -> None:
@@ -94,3 +95,55 @@ def test_slivers_do_not_belong_to_a_mask() -> None:
     assert slivers(segmentation) == 1
     assert box_of(segmentation) == [10.0, 5.0, 20.0, 15.0]
     assert rasterise(segmentation, HEIGHT, WIDTH).sum() == 300
+
+
+WITHOUT_AREA = {
+    "on a row": [20, 20, 50, 20, 35, 20],
+    "on a column": [20, 20, 20, 30, 20, 25],
+    "on a slope": [0.1, 0.1, 10.3, 5.2, 20.5, 10.3],
+    "one point": [7.5, 7.5] * 4,
+    "there and back": [0, 0, 10, 0, 10, 10, 10, 0],
+}
+WITH_AREA = {
+    "thin": [20, 20, 50, 20, 50, 20.01],
+    "bow tie": [0, 0, 10, 10, 10, 0, 0, 10],
+    "far away": [1e6, 1e6, 1e6 + 4, 1e6, 1e6 + 4, 1e6 + 4],
+    "clockwise": [0, 0, 0, 10, 10, 10, 10, 0],
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_AREA)
+def test_polygons_without_an_area_are_no_mask(name: str) -> None:
+    flat = [WITHOUT_AREA[name]]
+    assert segmentation_fault(flat, (HEIGHT, WIDTH)) == ("", "")
+    assert not has_mask(flat) and not has_mask([*flat, *flat, [1, 2]])
+    assert not rasterise(flat, HEIGHT, WIDTH).any() and "no area" in absence(flat)
+    assert has_mask([*flat, WITH_AREA["thin"]])
+
+
+@pytest.mark.parametrize("name", WITH_AREA)
+def test_polygons_with_an_area_are_a_mask(name: str) -> None:
+    assert has_mask([WITH_AREA[name]]) and has_mask([np.array(WITH_AREA[name])])
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "what", "mend"),
+    [
+        ([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5]], "polygon 2 has 5 numbers", "[[x0, y0, x1, y1"),
+        ([[1]], "polygon 1 has 1 number,", "[[x0, y0, x1, y1"),
+        ([1, 2, 3, 4, 5, 6], "flat list of 6 numbers", "wrap it in [ ]"),
+        ([[1, None, 3, 4, 5, 6]], "polygon 1 holds None, not a number", "[[x0, y0"),
+        ([[1, True, 3, 4, 5, 6]], "polygon 1 holds True, not a number", "[[x0, y0"),
+        ([[[1, 2], [3, 4], [5, 6]]], "polygon 1 holds [1, 2], not a number", "[[x0, y0"),
+        ([[1, [2], 3, 4, 5, 6]], "polygon 1 holds [2], not a number", "[[x0, y0"),
+        ([[1, 10**400, 3, 4, 5, 6]], "polygon 1 holds a huge integer", "[[x0, y0"),
+        ([[1, float("inf"), 3, 4, 5, 6]], "holds inf, not a finite number", "[[x0, y0"),
+        ([["x" * 99]], f"holds '{'x' * 36}..., not", "[[x0, y0"),
+        ([1, "2"], "polygon 1 is 1, not a list", "[[x0, y0"),
+        ([[0, 0, 70, 0, 70, 9]], "reaches 10 pixels beyond the image of 60 x 40", "clip it"),
+        ([[], [1, 2]], "no polygon of 3 points", "at least 3 points"),
+    ],
+)
+def test_malformed_polygons_are_described(segmentation, what: str, mend: str) -> None:
+    found = segmentation_fault(segmentation, (HEIGHT, WIDTH), 1.0)
+    assert what in found[0] and mend in found[1]

@@ -44,7 +44,7 @@ def test_objects_without_masks_have_to_be_spoken_about(config) -> None:
     for cfg in (config("coco_mask"), config("coco")):
         cfg.dataloader.train.mapper.use_instance_mask = True
         cfg.dataloader.train.dataset.maskless = "keep"
-        with pytest.raises(ConfigError, match=r"dataloader\.train\.dataset\.maskless=error"):
+        with pytest.raises(ConfigError, match=r"dataset\.maskless=error.*configs/custom/small\.py"):
             check_masks(cfg)
         cfg.dataloader.train.dataset.maskless = "skip"
         check_masks(cfg)
@@ -59,3 +59,9 @@ def test_what_is_not_known_is_left_alone(config) -> None:
     check_masks(cfg)
     del cfg.dataloader["train"]
     check_masks(cfg)
+
+
+def test_the_mend_of_boxes_only_works(repository) -> None:
+    cfg = LazyConfig.load(str(repository / "configs/custom/small.py"))
+    check_masks(cfg)
+    assert cfg.dataloader.train.dataset.get("maskless", "keep") == "keep"

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from .accepted import Accepted
 from .entries import is_integer
 from .errors import Defects
-from .segmentations import box_of, has_mask, segmentation_fault, slivers
+from .mask_rules import MaskRule
+from .segmentations import box_of
 
-__all__ = ["Accepted", "check_annotations"]
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """Ids of annotations that are used in part, or whose data are completed.
-
-    Attributes:
-        degenerate: the box has zero width or height.
-        without_mask: no segmentation, or one that covers nothing, although masks are wanted.
-        in_part: some polygons have fewer than three points and are left out.
-        boxless: there is no box; that of the mask is used.
-    """
-
-    degenerate: tuple[int, ...] = ()
-    without_mask: tuple[int, ...] = ()
-    in_part: tuple[int, ...] = ()
-    boxless: tuple[int, ...] = ()
+__all__ = ["check_annotations"]
 
 
 def check_annotations(
@@ -58,9 +42,9 @@ def check_annotations(
         evaluation: also note what only COCOeval stumbles over.
     """
     by_id = {entry["id"]: entry for entry in images}
-    placed, without_mask, in_part = [], [], []
     split = "test" if evaluation else "train"
-    masks = _MaskRule(maskless, evaluation, tolerance, f"dataloader.{split}.dataset.maskless")
+    masks = MaskRule(maskless, evaluation, tolerance, f"dataloader.{split}.dataset.maskless")
+    placed: list[dict] = []
     for entry in annotations:
         what, mend = _reference_fault(entry, image_ids, category_ids)
         if not what and evaluation:
@@ -69,17 +53,29 @@ def check_annotations(
             what, mend = masks.fault(entry, by_id)
         if what:
             defects.add(_where(entry, by_id), what, mend)
-            continue
-        if masks.lacks(entry):
-            without_mask.append(entry["id"])
-        elif maskless != "keep" and slivers(entry.get("segmentation")):
-            in_part.append(entry["id"])
-        if entry["image_id"] in by_id:
+        elif entry["image_id"] in by_id:
             placed.append(entry)
+    lacking: list[dict] = []
+    apart: list[int] = []
+    for entry in placed:
+        if masks.lacks(entry):
+            lacking.append(entry)
+        elif masks.is_apart(entry):
+            apart.append(entry["id"])
+    if maskless == "error" and lacking:
+        for index, what, mend in masks.missing(annotations, lacking):
+            where = "annotations" if index is None else _where(lacking[index], by_id)
+            defects.add(where, what, mend)
     key = f"dataloader.{split}.dataset.degenerate=skip"
     flat = _check_boxes(placed, by_id, defects, tolerance, "" if degenerate == "skip" else key)
     boxless = [entry["id"] for entry in placed if "bbox" not in entry]
-    return Accepted(tuple(flat), tuple(without_mask), tuple(in_part), tuple(boxless))
+    return Accepted(
+        degenerate=tuple(flat),
+        without_mask=tuple(entry["id"] for entry in lacking),
+        in_part=tuple(entry["id"] for entry in placed if masks.is_cut(entry)),
+        boxless=tuple(boxless),
+        apart=tuple(apart),
+    )
 
 
 def _reference_fault(entry: dict, image_ids: set[int], category_ids: set[int]) -> tuple[str, str]:
@@ -123,51 +119,6 @@ def _evaluation_fault(entry: dict) -> tuple[str, str]:
             "write the area of the object in square pixels",
         )
     return "", ""
-
-
-@dataclass(frozen=True)
-class _MaskRule:
-    """What is asked of the mask of an annotation; attributes as in `check_annotations`."""
-
-    maskless: str
-    evaluation: bool
-    tolerance: float
-    key: str
-
-    def fault(self, entry: dict, by_id: dict[int, dict]) -> tuple[str, str]:
-        """(what, mend) of a segmentation that cannot be used, or that is missing."""
-        segmentation, image = entry.get("segmentation"), by_id.get(entry["image_id"])
-        size = (image["height"], image["width"]) if image else None
-        tolerance = None if self.maskless == "keep" else self.tolerance
-        what = segmentation_fault(segmentation, size, tolerance)
-        if what:
-            return what, (
-                "write polygons of at least 3 points in pixels, an RLE of the image's size, or []"
-            )
-        if "bbox" not in entry and not has_mask(segmentation):
-            return 'lacks "bbox", and has no mask that gives one', 'add "bbox", or a segmentation'
-        if self.maskless != "error":
-            return "", ""
-        leave = "" if self.evaluation else f", or leave such objects out with {self.key}=skip"
-        if self._needs_mask(entry) and not has_mask(segmentation):
-            what = "has no mask (segmentation is absent or empty), but masks are wanted"
-            return what, f"annotate the mask{leave}, or use boxes only with {self.key}=keep"
-        if (count := slivers(segmentation)) and not self.evaluation:
-            what = f"segmentation has {count} polygons of fewer than 3 points beside others"
-            return what, f"remove them, or leave them out with {self.key}=skip"
-        if count and slivers(entry["segmentation"][:1]):
-            what = "the first polygon has fewer than 3 points, and COCOeval takes it for a box"
-            return what, "remove it"
-        return "", ""
-
-    def lacks(self, entry: dict) -> bool:
-        """Whether the annotation is one that has to have a mask, and has none."""
-        wanted = self.maskless != "keep" and self._needs_mask(entry)
-        return wanted and not has_mask(entry.get("segmentation"))
-
-    def _needs_mask(self, entry: dict) -> bool:
-        # crowds are no targets in training, but regions without penalty in evaluation
-        return self.evaluation or not entry.get("iscrowd", 0)
 
 
 def _check_boxes(

@@ -16,7 +16,8 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
-from .annotations import Accepted, check_annotations
+from .accepted import Accepted, check_rest, log_accepted
+from .annotations import check_annotations
 from .entries import check_categories, check_images, entries_of
 from .errors import DatasetError, Defects
 from .image_files import check_image_files
@@ -30,8 +31,6 @@ BOX_TOLERANCE = 1.0
 """Pixels that a box may reach beyond its image. Boxes rounded outwards, or counted from 1 as in
 VOC, overshoot by up to one pixel; detectron2 clips them. More than that is a mistake of units."""
 
-_MOST_IDS = 20  # annotation ids that a line of the log names
-
 
 @dataclass(frozen=True)
 class CocoSummary:
@@ -41,7 +40,7 @@ class CocoSummary:
         json_file: path of the json.
         class_names: in the order of the contiguous class indices (ascending category ids).
         num_images: all images.
-        num_images_without_objects: images without any annotation.
+        num_images_without_objects: images without any annotation that is used.
         num_annotations: all annotations, crowd included.
         num_crowd: annotations with iscrowd 1; detectron2 leaves them out of training targets.
         degenerate_ids: annotations accepted under `degenerate="skip"`: their boxes have zero
@@ -128,8 +127,9 @@ def check_coco_json(
             and log them. COCO's own train2017 has two. Negative and non-finite boxes are always
             errors.
         maskless: what to do with objects without a mask, that is without a segmentation or with
-            an empty one: "keep" where only boxes are wanted; "error"; or "skip" to accept and log
-            them. In training, polygons of fewer than three points beside others count likewise.
+            one that covers nothing: "keep" where only boxes are wanted; "error"; or "skip" to
+            accept and log them. In training, polygons of fewer than three points beside others
+            count likewise.
             Crowds need a mask in evaluation only, where "skip" is not possible.
         evaluation: also ask for what COCOeval needs: "area" (finite, at least 0) and "iscrowd"
             of every annotation, and no annotation with id 0.
@@ -140,7 +140,8 @@ def check_coco_json(
         limit: how many defects are printed in full.
 
     Raises:
-        DatasetError: Something is wrong; the message lists the first `limit` defects.
+        DatasetError: Something is wrong; the message lists the first `limit` defects. Or no
+            object is left for a training, because all are skipped.
     """
     _check_choices(degenerate, maskless, evaluation)
     source = os.fspath(json_file)
@@ -170,8 +171,10 @@ def check_coco_json(
     if check_files:
         check_image_files(images, image_root, defects, image_key=image_key)
     defects.raise_any()
-    _log_accepted(source, accepted)
-    return _summary(source, lists, accepted)
+    log_accepted(source, accepted)
+    left_out = frozenset() if evaluation else frozenset(accepted.degenerate + accepted.without_mask)
+    check_rest(source, lists["annotations"], lists["categories"], left_out)
+    return _summary(source, lists, accepted, left_out)
 
 
 def _check_choices(degenerate: str, maskless: str, evaluation: bool) -> None:
@@ -184,19 +187,6 @@ def _check_choices(degenerate: str, maskless: str, evaluation: bool) -> None:
             'maskless is "skip", but objects cannot be left out of an evaluation; mend: use '
             '"error", or "keep" to evaluate boxes only'
         )
-
-
-def _log_accepted(source: str, accepted: Accepted) -> None:
-    for ids, what in (
-        (accepted.degenerate, "boxes of zero width or height are left out of training"),
-        (accepted.without_mask, "objects without a mask are left out of training"),
-        (accepted.in_part, "masks lose polygons of fewer than three points"),
-        (accepted.boxless, "annotations have no box and get that of their mask"),
-    ):
-        if ids:
-            shown = ", ".join(str(number) for number in ids[:_MOST_IDS])
-            more = f" and {len(ids) - _MOST_IDS} more" if len(ids) > _MOST_IDS else ""
-            logger.warning("%s: %d %s, annotation ids %s%s", source, len(ids), what, shown, more)
 
 
 def check_dataset(
@@ -259,10 +249,12 @@ def _mentioned_ids(entries: list[Any]) -> set[int]:
     return {number for number in ids if isinstance(number, int)}
 
 
-def _summary(source: str, lists: dict[str, list[dict]], accepted: Accepted) -> CocoSummary:
+def _summary(
+    source: str, lists: dict[str, list[dict]], accepted: Accepted, left_out: frozenset[int]
+) -> CocoSummary:
     categories = sorted(lists["categories"], key=lambda entry: entry["id"])
     annotations = lists["annotations"]
-    occupied = {entry["image_id"] for entry in annotations}
+    occupied = {entry["image_id"] for entry in annotations if entry["id"] not in left_out}
     return CocoSummary(
         json_file=source,
         class_names=tuple(entry["name"] for entry in categories),

@@ -13,7 +13,7 @@ from detectron2.structures import BitMasks, Instances
 from pycocotools import mask as mask_util
 
 from .errors import DatasetError
-from .segmentations import rasterise
+from .segmentations import has_mask, rasterise
 
 __all__ = ["InstanceMaskMapper"]
 
@@ -90,7 +90,7 @@ class InstanceMaskMapper:
 
 def _require_masks(record: dict[str, Any], objects: list[dict]) -> None:
     for index, entry in enumerate(objects):
-        if not entry.get("segmentation"):
+        if not has_mask(entry.get("segmentation")):
             raise DatasetError(
                 f"{record['file_name']} (image {record.get('image_id')}): object {index} with bbox "
                 f"{entry['bbox']} has no mask; mend: dataloader.train.dataset.maskless=error names "

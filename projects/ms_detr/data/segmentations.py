@@ -12,18 +12,30 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_util
 
-__all__ = ["box_of", "has_mask", "rasterise", "segmentation_fault", "slivers"]
+__all__ = ["absence", "box_of", "has_mask", "rasterise", "segmentation_fault", "slivers"]
 
 _LEAST = 6  # numbers of a polygon of three points
+_FORM = "polygons as [[x0, y0, x1, y1, ...], ...]"
+_ROUNDING = 1e-9  # share of the box that is no area, for every point
+_CANVAS = 64  # pixels on which a polygon without a signed area is looked at
 
 
 def has_mask(segmentation: Any) -> bool:
-    """Whether a sound segmentation covers anything: a polygon of three points, or a run."""
+    """Whether a sound segmentation covers anything: a polygon with an area, or a run."""
     if not segmentation:
         return False
     if isinstance(segmentation, dict):
         return bool(mask_util.area(_compressed(segmentation)))
-    return any(len(polygon) >= _LEAST for polygon in segmentation)
+    return any(len(polygon) >= _LEAST and _covers(polygon) for polygon in segmentation)
+
+
+def absence(segmentation: Any) -> str:
+    """Says why a sound segmentation for which `has_mask` is false is no mask."""
+    if not segmentation:
+        return "segmentation is absent or empty"
+    if isinstance(segmentation, dict):
+        return "segmentation is an empty RLE: it has no pixel"
+    return "segmentation has no area: the points of every polygon lie on lines"
 
 
 def slivers(segmentation: Any) -> int:
@@ -66,8 +78,8 @@ def rasterise(segmentation: Any, height: int, width: int) -> np.ndarray:
 
 def segmentation_fault(
     segmentation: Any, size: tuple[int, int] | None, tolerance: float | None = None
-) -> str:
-    """Says what is wrong with a segmentation; "" if it is in order or absent.
+) -> tuple[str, str]:
+    """Says what is wrong with a segmentation, and the mend; "" twice if it is in order or absent.
 
     Args:
         segmentation: the value in the json.
@@ -75,30 +87,43 @@ def segmentation_fault(
         tolerance: pixels that a polygon may reach beyond the image; None does not ask.
     """
     if not segmentation:
-        return ""
+        return "", ""
     if isinstance(segmentation, dict):
-        return _rle_fault(segmentation, size)
+        what = _rle_fault(segmentation, size)
+        return (what, "write an RLE of the image's size, polygons, or []") if what else ("", "")
     if not isinstance(segmentation, list):
-        return f"segmentation is a {type(segmentation).__name__}"
-    for polygon in segmentation:
-        if not isinstance(polygon, list) or len(polygon) % 2:
-            return "segmentation has a polygon that is not a list of x, y pairs"
-        points = np.asarray(polygon)
-        if polygon and points.dtype.kind not in "fiu":
-            return "segmentation has a polygon that holds something other than numbers"
-        if not np.isfinite(points).all():
-            return "segmentation has a polygon with a value that is not finite"
-    if not has_mask(segmentation):
-        return "segmentation has no polygon of 3 points, so detectron2 would drop the object"
+        return f"segmentation is a {type(segmentation).__name__}", f"write {_FORM}, an RLE, or []"
+    if all(map(_is_coordinate, segmentation)):
+        count = _counted(len(segmentation), "number")
+        return f"segmentation is a flat list of {count}", "wrap it in [ ], as in [[x0, y0, ...]]"
+    for index, polygon in enumerate(segmentation, 1):
+        what = _polygon_fault(polygon)
+        if what:
+            return f"segmentation: polygon {index} {what}", f"write {_FORM} in pixels"
+    if slivers(segmentation) == len(segmentation):
+        what = "segmentation has no polygon of 3 points, so detectron2 would drop the object"
+        return what, "write polygons of at least 3 points, or []"
     if size is None or tolerance is None:
-        return ""
+        return "", ""
     x, y, width, height = box_of(segmentation)
     excess = max(-x, -y, x + width - size[1], y + height - size[0])
     if excess > tolerance:
         return (
             f"segmentation has a polygon that reaches {excess:.4g} pixels beyond the image of "
             f"{size[1]} x {size[0]} (allowed: {tolerance:g})"
-        )
+        ), "clip it to the image, or check that its points are x, y in pixels"
+    return "", ""
+
+
+def _polygon_fault(polygon: Any) -> str:
+    if not isinstance(polygon, list):
+        return f"is {_short(polygon)}, not a list of x, y pairs"
+    for value in polygon:
+        if not _is_coordinate(value):
+            kind = "finite number" if isinstance(value, float) else "number"
+            return f"holds {_short(value)}, not a {kind} of pixels"
+    if len(polygon) % 2:
+        return f"has {_counted(len(polygon), 'number')}, which are not x, y pairs"
     return ""
 
 
@@ -124,8 +149,41 @@ def _rle_fault(rle: dict, size: tuple[int, int] | None) -> str:
     return ""
 
 
+def _covers(polygon: Any) -> bool:
+    """Whether a polygon of three points or more has an inside.
+
+    The signed area says so at once, but for polygons that cross themselves, such as a bow tie:
+    what these enclose may cancel. They are drawn, stretched to a canvas of their own.
+    """
+    points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+    points -= points[0]
+    extent = points.max(0) - points.min(0)
+    if not extent.all():
+        return False
+    x, y = points.T
+    # from the first point, which is 0, so that the side that closes the polygon adds nothing
+    area = abs(x[:-1] @ y[1:] - y[:-1] @ x[1:])
+    if area > _ROUNDING * len(points) * extent[0] * extent[1]:
+        return True
+    stretched = ((points - points.min(0)) / extent * _CANVAS).ravel().tolist()
+    return bool(mask_util.area(mask_util.frPyObjects([stretched], _CANVAS, _CANVAS)).any())
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_coordinate(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 2**53  # false for NaN
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if not isinstance(value, int) or abs(value) < 2**53 else "a huge integer"
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _decompress(text: str) -> list[int] | None:

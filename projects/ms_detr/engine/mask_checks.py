@@ -38,7 +38,8 @@ def check_masks(cfg: DictConfig) -> None:
     if checked and known and dataset.get("maskless", "keep") == "keep":
         raise ConfigError(
             "model.mask_head learns from masks, and objects may have none; set "
-            "dataloader.train.dataset.maskless=error, or =skip to leave them out"
+            "dataloader.train.dataset.maskless=error, or =skip to leave them out; to train boxes "
+            "only, take a config without a mask head, such as configs/custom/small.py"
         )
 
 

@@ -13,10 +13,11 @@ from detectron2.config import LazyConfig, instantiate
 from small_models import CONFIGS, item, load, shrink
 
 from ms_detr.assigners import BlockwiseAssigner
+from ms_detr.queries import AnchorQueries, LearnedQueries
 from ms_detr.structures import Queries, Targets
 from ms_detr.structures.query_groups import PRIMARY, slices
 from ms_detr.supervision import Supervision, SupervisionSet
-from ms_detr.supervision.sources import SourceContext, joined
+from ms_detr.supervision.sources import OwnQueries, SourceContext, joined
 
 BATCH = [item(64, 80, 3, seed=1), item(48, 60, 2, seed=2)]
 BASES = ("deformable_detr", "deformable_detr_pp", "deformable_detr_one_stage")
@@ -274,3 +275,40 @@ def test_group_detr_has_groups():
     node = config("deformable_detr_pp", ())
     with pytest.raises(ValueError, match="at least 2 groups, the primary one included, got 1"):
         addition("group", "add_group")(node, groups=1)
+
+
+def test_proposals_are_taught_where_there_are_some():
+    """Groups of the next proposals, and of noised boxes, make none of their own."""
+    node = config("deformable_detr", ("hybrid",))
+    node.supervisions.proposals.group = "hybrid"
+    with pytest.raises(ValueError, match="proposals of group 'hybrid', but the source .* none"):
+        instantiate(node).train()(BATCH)
+    node = config("deformable_detr", ("dn",))
+    node.supervisions.proposals.update(group="denoising", assigner=None)
+    with pytest.raises(ValueError, match="proposals.assigner is None"):
+        instantiate(node)
+
+
+def with_own(base: str, queries) -> torch.nn.Module:
+    """The model with a second set of queries of another class."""
+    node = config(base, ())
+    node.supervisions.other = copy.deepcopy(node.supervisions.one_to_one)
+    node.supervisions.other.source = L(OwnQueries)(queries=queries)
+    return instantiate(node).train()
+
+
+def test_queries_of_different_classes_are_joined_if_they_are_alike():
+    points = L(LearnedQueries)(num_queries=5, embed_dim=32)
+    with pytest.raises(ValueError, match="other.source start from references of 2 numbers, the de"):
+        with_own("deformable_detr", points)(BATCH)
+    anchors = L(AnchorQueries)(num_queries=5, embed_dim=32)
+    with pytest.raises(
+        ValueError, match="^the detector's queries bring position embeddings, those"
+    ):
+        with_own("deformable_detr", anchors)(BATCH)
+    boxes = config("deformable_detr", ()).queries
+    boxes.update(embed_dim=32)
+    boxes.proposals.update(embed_dim=32, num_outputs=5)
+    with pytest.raises(ValueError, match="^those of model.supervisions.other.source queries bring"):
+        with_own("dab_deformable_detr_r50", boxes)(BATCH)
+    assert with_own("dab_deformable_detr_r50", anchors)(BATCH)["other/0/l1"] > 0

@@ -10,6 +10,7 @@ from ..assigners import Assigner
 from ..losses import LossTerms
 from ..queries import ProposalQueries, QueryInitializer
 from ..structures import LayerPredictions, Proposals, Targets
+from ..structures.query_groups import PRIMARY
 from .outputs import TrainingOutputs
 from .supervision import Lesson, Supervision, assign
 
@@ -43,14 +44,20 @@ class ProposalSupervision(Supervision):
         self, key: str, num_classes: int, num_layers: int, queries: QueryInitializer
     ) -> None:
         super().check_fit(key, num_classes, num_layers, queries)
-        if not isinstance(queries, ProposalQueries):
+        if self.group in (None, PRIMARY) and not isinstance(queries, ProposalQueries):
             raise ValueError(
                 f"{key} teaches proposals, but model.queries, {type(queries).__name__}, makes "
                 f"none; use two-stage queries, or delete it: '~{key}'"
             )
 
     def prepare(self, outputs: TrainingOutputs, targets: Targets) -> list[Lesson]:
-        return [self.lesson(cast(Proposals, outputs.proposals), targets)]
+        if outputs.proposals is None:  # the primary queries have some, see check_fit
+            raise ValueError(
+                f"a {type(self).__name__} teaches the proposals of group {self.group!r}, but the "
+                f"source of this group makes none; leave group out, or name an OwnQueries of "
+                f"two-stage queries"
+            )
+        return [self.lesson(outputs.proposals, targets)]
 
     def lesson(self, proposals: Proposals, targets: Targets) -> Lesson:
         """What the proposals are taught."""

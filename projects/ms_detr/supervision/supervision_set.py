@@ -140,7 +140,8 @@ class SupervisionSet(nn.ModuleDict):
             return
         owner = self[group] if (group := self.group_of(name)) in self else None
         source = owner.source if isinstance(owner, Supervision) else None
-        if source is None or not source.knows:
+        knows = source is not None and source.knows
+        if not knows or isinstance(supervision, ProposalSupervision):
             raise ValueError(
                 f"model.supervisions.{name}.assigner is None, but nobody knows the objects of "
                 f"its queries ({group}); give it an assigner, e.g. "

@@ -64,7 +64,7 @@ class QuerySource(nn.Module):
 
     knows = False
 
-    def check_fit(self, key: str, queries: QueryInitializer) -> None:  # noqa: B027
+    def check_fit(self, key: str, queries: QueryInitializer) -> None:
         """Compares the source with the detector's queries.
 
         Args:

@@ -22,6 +22,8 @@ train = {
     # In iterations; 0 evaluates at the end only.
     "eval_period": 7393,
     "log_period": 20,
+    # Where time and memory of a step go, once in log_period iterations (docs/performance.md).
+    "profile": False,
     # "auto" is the GPU if there is one, else the CPU.
     "device": "auto",
     # Process r uses seed + r; a negative seed draws one.

@@ -231,6 +231,7 @@ RUN = {
     "train.checkpointer.max_to_keep": {"train.checkpointer.max_to_keep": "1"},
     "train.eval_period": {"train.eval_period": "2"},
     "train.log_period": {"train.log_period": "3"},
+    "train.profile": {"train.profile": "True"},
     "train.device": {"train.device": "no-such-device"},
     "train.seed": {"train.seed": "43"},
     "train.cudnn_benchmark": {"train.cudnn_benchmark": "True"},

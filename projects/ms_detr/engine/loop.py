@@ -23,6 +23,7 @@ from .checkpoint import ReportingCheckpointer
 from .checks import check_classes, check_data, check_settings, check_supervisions, dataset_names
 from .device import resolve_amp, resolve_device
 from .freeze import KeepFrozen, freeze_parts
+from .profile import StepProfile
 from .trainer import Trainer
 from .writers import build_writers, keep_old_metrics
 
@@ -68,6 +69,8 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
         return results
 
     trainer.register_hooks([KeepFrozen(frozen)])
+    if cfg.train.get("profile") and comm.is_main_process():
+        trainer.register_hooks([StepProfile(cfg.train.log_period, cfg.train.output_dir)])
     trainer.register_hooks(_build_hooks(cfg, checkpointer, evaluate))
     start = _load(cfg, trainer, checkpointer, resume)
     if start >= cfg.train.max_iter:

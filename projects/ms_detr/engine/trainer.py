@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -37,6 +38,10 @@ class Trainer(SimpleTrainer):
         amp_dtype: type that autocast computes in, or None to compute in the model's own.
             ``torch.float16`` brings a gradient scaler along.
         max_norm: gradients are scaled down to this total L2 norm; None leaves them alone.
+
+    Attributes:
+        span: is entered around the phases of a step, with "data", "backward" or "optimiser"; it does
+            nothing unless a profile of the step is taken (`ms_detr.engine.profile`).
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Trainer(SimpleTrainer):
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=amp_dtype == torch.float16)
         self.skipped_steps = 0
         self.failed = False
+        self.span: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
         names = {id(p): name.removeprefix("module.") for name, p in model.named_parameters()}
         self._parameters = [
             (names.get(id(p), "(not in the model)"), p)
@@ -82,7 +88,8 @@ class Trainer(SimpleTrainer):
         start = time.perf_counter()
         batch = None
         try:
-            batch = next(self._data_loader_iter)
+            with self.span("data"):
+                batch = next(self._data_loader_iter)
             self._step(batch, time.perf_counter() - start)
         except NonFiniteError as error:
             self.failed = True
@@ -99,7 +106,13 @@ class Trainer(SimpleTrainer):
             losses = self._forward(batch)
         names = list(losses)
         stacked = torch.stack([_as_scalar(name, loss) for name, loss in losses.items()])
-        self.scaler.scale(stacked.sum()).backward()
+        with self.span("backward"):
+            self.scaler.scale(stacked.sum()).backward()
+        with self.span("optimiser"):
+            self._update(names, stacked, data_time)
+
+    def _update(self, names: list[str], stacked: Tensor, data_time: float) -> None:
+        """Looks at losses and gradients, clips, logs, and lets the optimizer act."""
         self.scaler.unscale_(self.optimizer)
         named = [(name, p.grad) for name, p in self._parameters if p.grad is not None]
         gradients = [gradient for _, gradient in named]

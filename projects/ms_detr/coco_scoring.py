@@ -123,23 +123,28 @@ class Detections:
         first[1:] = (together[:, 1:] != together[:, :-1]).any(0)
         starts = np.flatnonzero(first)
         rank = np.arange(len(chosen)) - np.repeat(starts, np.diff([*starts, len(chosen)]))
-        rows = chosen[rank < most].tolist()
-        return [self._entry(row, number, task) for number, row in enumerate(rows, start=1)]
+        rows = chosen[rank < most]
+        columns = (self.image_N[rows], self.place_N[rows], self.class_N[rows], self.score_N[rows])
+        return [
+            self._entry(number, *row, task)
+            for number, row in enumerate(zip(*(column.tolist() for column in columns)), start=1)
+        ]
 
-    def _entry(self, row: int, number: int, task: str) -> dict[str, Any]:
-        image_id, image = self.images[self.image_N[row]]
-        place = self.place_N[row]
+    def _entry(
+        self, number: int, image: int, place: int, class_index: int, score: float, task: str
+    ) -> dict[str, Any]:
+        image_id, found = self.images[image]
         entry = {
             "id": number,
             "image_id": image_id,
-            "category_id": self.category_ids[self.class_N[row]],
-            "score": float(self.score_N[row]),
+            "category_id": self.category_ids[class_index],
+            "score": score,
             "iscrowd": 0,
         }
         if task == "segm":
-            mask = image.masks[place]
+            mask = found.masks[place]
             return {**entry, "segmentation": mask, "area": mask_util.area(mask)}
-        box = image.boxes_N4[place].tolist()
+        box = found.boxes_N4[place].tolist()
         return {**entry, "bbox": box, "area": box[2] * box[3]}
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -37,11 +38,11 @@ GROWTH = 4.0  # MiB per 1,000 iterations
 EVALUATION = 700.0  # MiB
 
 
-def training_figures(iterations: int, threads: int) -> tuple[list[Figure], list[list[float]]]:
+def training_figures(iterations: int) -> tuple[list[Figure], list[tuple[int, float, float]]]:
     """Slopes of the second half, and the samples (iteration, MiB of the process, of its workers)."""
     print(f"training: {iterations} iterations", file=sys.stderr)
-    arguments = ["--child", "training", str(iterations), "--threads", str(threads)]
-    samples = in_child(__file__, arguments, {"OMP_NUM_THREADS": str(threads)})
+    with tempfile.TemporaryDirectory() as folder:
+        samples = train_and_sample(Path(folder), iterations)
     half = samples[len(samples) // 2 :]
     figures = []
     for column, who in ((1, "process"), (2, "data workers")):
@@ -61,7 +62,7 @@ def evaluation_figures(images: int, threads: int) -> list[Figure]:
     peaks = {}
     for who in ("ours", "detectron2"):
         print(f"evaluation: {images} images, {who}", file=sys.stderr)
-        arguments = ["--child", who, str(images), "--threads", str(threads)]
+        arguments = ["--evaluate", who, str(images), "--threads", str(threads)]
         peaks[who] = in_child(__file__, arguments, {"OMP_NUM_THREADS": str(threads)})
     ours, theirs = (peaks[who]["bytes"] / MIB for who in ("ours", "detectron2"))
     seconds = {f"{who} s": peaks[who]["seconds"] for who in peaks}
@@ -79,34 +80,31 @@ def evaluation_figures(images: int, threads: int) -> list[Figure]:
     ]  # fmt: skip
 
 
-def child(what: str, count: int) -> object:
-    """What a process of its own measures."""
-    with tempfile.TemporaryDirectory() as folder:
-        if what == "training":
-            return train_and_sample(Path(folder), count)
-        return evaluate_generated(Path(folder), what, count)
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
     parser.add_argument("--only", choices=("training", "evaluation"), help="one of the two")
-    parser.add_argument("--child", nargs=2, metavar=("WHAT", "COUNT"), help="what a process does")
+    parser.add_argument(
+        "--evaluate", nargs=2, metavar=("WHO", "IMAGES"), help="what a process of its own does"
+    )
     options = parser.parse_args(arguments)
     check_arguments(parser, options)
     torch.set_num_threads(options.threads)
-    if options.child:
-        what, count = options.child
-        print(json.dumps(child(what, int(count))))
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    if options.evaluate:
+        who, images = options.evaluate
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(evaluate_generated(Path(folder), who, int(images))))
         return 0
     conditions = setting(options.threads, 1, "cpu")
     print(", ".join(f"{key} {value}" for key, value in conditions.items()))
-    figures, samples = [], []
+    figures: list[Figure] = []
+    samples: list[tuple[int, float, float]] = []
     part = 10 if options.quick else 1
     if options.only in (None, "training"):
-        figures, samples = training_figures(2000 // part, options.threads)
+        figures, samples = training_figures(2000 // part)
     if options.only in (None, "evaluation"):
         figures += evaluation_figures(5000 // part, options.threads)
     print(table(figures))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarking import peak_bytes
-from detectron2.engine import HookBase
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from detectron2.structures import Boxes, Instances
 
-from ms_detr.config import load_config
 from ms_detr.data import register_coco_json
 from ms_detr.data.shapes import generate_shapes
-from ms_detr.engine import Trainer, do_train, prepare_dataset
 from ms_detr.evaluation import CocoEvaluator, has_fast_evaluation
 
 MIB = 2**20
@@ -38,69 +35,68 @@ TINY = (
     "dataloader.train.total_batch_size=2",
     "dataloader.train.num_workers=2",
     "train.device=cpu",
-    "train.log_period=20",
 )
 
 
-def resident_mib(process: int | str = "self") -> float:
-    """Memory of a process that is its own; 0 if it is gone. Shared pages count a part each."""
+def resident_mib(process: int) -> float:
+    """Memory of a process, of pages that it shares its part; 0 if the process is gone."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return 0.0
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
-def children() -> list[int]:
-    """The processes that this one started."""
-    me = os.getpid()
-    tasks = Path(f"/proc/{me}/task").glob("*/children")
-    return [int(number) for task in tasks for number in task.read_text().split()]
-
-
-class MemorySampler(HookBase):
-    """Notes (iteration, MiB of the process, MiB of its children) every ``period`` iterations."""
-
-    def __init__(self, period: int) -> None:
-        self.period = period
-        self.samples: list[tuple[int, float, float]] = []
-
-    def after_step(self) -> None:
-        if (self.trainer.iter + 1) % self.period == 0:
-            workers = sum(resident_mib(number) for number in children())
-            self.samples.append((self.trainer.iter + 1, resident_mib(), workers))
+def children_of(process: int) -> list[int]:
+    """The processes that another one started; none if it is gone."""
+    try:
+        tasks = list(Path(f"/proc/{process}/task").glob("*/children"))
+        return [int(number) for task in tasks for number in task.read_text().split()]
+    except OSError:
+        return []
 
 
 def train_and_sample(folder: Path, iterations: int) -> list[tuple[int, float, float]]:
-    """Trains a tiny detector, as train_net.py does, and samples its memory."""
-    logging.getLogger("ms_detr").setLevel(logging.WARNING)
+    """Trains a tiny detector with train_net.py and samples its memory from outside.
+
+    Returns:
+        (iteration, MiB of the process, MiB of its data workers), at every line of the metrics.
+
+    Raises:
+        RuntimeError: the training failed; with the end of what it said.
+    """
     generate_shapes(folder / "data", num_train=64, num_val=8, image_size=64, seed=0)
-    overrides = [
-        *TINY,
-        f"dataset.root={folder / 'data'}",
-        f"train.output_dir={folder / 'output'}",
-        f"train.max_iter={iterations}",
-        f"lr_multiplier.num_updates={iterations}",
-        f"train.eval_period={iterations // 8}",
-        f"train.checkpointer.period={iterations // 8}",
-    ]
-    cfg = load_config(CONFIGS / "demo" / "shapes.py", overrides)
-    prepare_dataset(cfg)
-    (folder / "output").mkdir()
-    sampler = MemorySampler(max(1, iterations // SAMPLES))
-    register = Trainer.register_hooks
+    output, log = folder / "output", folder / "said.txt"
+    command = [
+        sys.executable, str(CONFIGS.parent / "train_net.py"), "--num-gpus", "0",
+        "--config-file", str(CONFIGS / "demo" / "shapes.py"), *TINY,
+        f"dataset.root={folder / 'data'}", f"train.output_dir={output}",
+        f"train.max_iter={iterations}", f"train.log_period={max(1, iterations // SAMPLES)}",
+        f"train.eval_period={iterations // 8}", f"train.checkpointer.period={iterations // 8}",
+    ]  # fmt: skip
+    samples: list[tuple[int, float, float]] = []
+    with log.open("w") as said:
+        run = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            while run.poll() is None:
+                time.sleep(0.05)
+                iteration = _last_iteration(output / "metrics.json")
+                if iteration is not None and (not samples or iteration > samples[-1][0]):
+                    workers = sum(resident_mib(number) for number in children_of(run.pid))
+                    samples.append((iteration, resident_mib(run.pid), workers))
+        finally:
+            run.kill()
+            run.wait()
+    if run.returncode:
+        raise RuntimeError(f"the training failed:\n{log.read_text()[-2000:]}")
+    return [sample for sample in samples if sample[1] and sample[2]]  # not while it ends
 
-    def with_sampler(trainer: Trainer, hooks: list[HookBase]) -> None:
-        register(trainer, hooks)
-        if not sampler.samples and sampler not in trainer._hooks:
-            register(trainer, [sampler])
 
-    Trainer.register_hooks = with_sampler
-    try:
-        do_train(cfg)
-    finally:
-        Trainer.register_hooks = register
-    return sampler.samples
+def _last_iteration(metrics: Path) -> int | None:
+    if not metrics.exists():
+        return None
+    lines = metrics.read_text().splitlines()
+    return json.loads(lines[-1])["iteration"] + 1 if lines else None
 
 
 def slope(places: Sequence[float], values: Sequence[float]) -> float:

@@ -19,7 +19,15 @@ from ..data import TrainLoader
 from ..errors import NonFiniteError
 from ..seeding import Purpose, seed_generators
 from .accumulation import Accumulation
+from .ema import WeightAverage
 from .gradients import gradient_norms, scale_gradients
+from .terms import (
+    as_scalar,
+    check_losses,
+    describe_images,
+    mean_over_processes,
+    supervision_sums,
+)
 
 logger = logging.getLogger(__name__)
 _LOOP_LOGGER = "detectron2.engine.train_loop"
@@ -48,6 +56,7 @@ class Trainer(SimpleTrainer):
         max_norm: gradients are scaled down to this total L2 norm; None leaves them alone.
         seed: of everything random, at least 0; the same in all processes.
         accumulate: an update is computed in so many parts, see :class:`Accumulation`.
+        ema: an average of the model's weights, which every update of them is added to.
     """
 
     def __init__(
@@ -60,11 +69,13 @@ class Trainer(SimpleTrainer):
         max_norm: float | None = 0.1,
         seed: int = 0,
         accumulate: int = 1,
+        ema: WeightAverage | None = None,
     ) -> None:
         require_whole("seed of the trainer", seed, 0)
         super().__init__(model, (), optimizer)  # detectron2 0.5 would start the loader here
         self.data_loader = data_loader
         self.seed = seed
+        self.ema = ema
         self._batches: Iterator[Any] | None = None
         self._accumulation = Accumulation(model, accumulate)
         self._suspects: Any = None  # the images that an error may come from
@@ -137,14 +148,14 @@ class Trainer(SimpleTrainer):
         norms = gradient_norms(gradients) if gradients else losses_PT.new_zeros(1)
         norm = torch.linalg.vector_norm(norms)
         losses_here = losses_PT.sum(0)
-        losses_all = _mean_over_processes(losses_here)
+        losses_all = mean_over_processes(losses_here)
         numbers = torch.cat([norm[None], losses_PT.sum(1), losses_here, losses_all])
         norm_value, *values = numbers.tolist()  # the one wait
         sums, values = values[: len(parts)], values[len(parts) :]
 
         bad = [part for part, total in zip(parts, sums) if not math.isfinite(total)]
         self._suspects = [image for part in bad for image in part] or batch
-        _check_losses(dict(zip(names, values)))
+        check_losses(dict(zip(names, values)))
         if math.isfinite(norm_value):
             if self.max_norm is not None:
                 scale_gradients(gradients, min(1.0, self.max_norm / (norm_value + 1e-6)))
@@ -153,6 +164,8 @@ class Trainer(SimpleTrainer):
         self._log(dict(zip(names, values[-len(names) :])), norm_value, data_time)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.ema is not None and math.isfinite(norm_value):  # else the step was skipped
+            self.ema.update()
 
     def _backward(
         self, parts: Sequence[Any], options: dict[str, Tensor]
@@ -167,7 +180,7 @@ class Trainer(SimpleTrainer):
                     self.device_type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None
                 ):
                     losses = self._forward(part, options)
-                stacked = torch.stack([_as_scalar(name, loss) for name, loss in losses.items()])
+                stacked = torch.stack([as_scalar(name, loss) for name, loss in losses.items()])
                 self.scaler.scale(stacked.sum()).backward()
             names = names or list(losses)
             if list(losses) != names:
@@ -219,9 +232,11 @@ class Trainer(SimpleTrainer):
             storage.put_scalar("skipped_steps", self.skipped_steps, smoothing_hint=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of detectron2's trainer, the seed, and the gradient scaler where one is used."""
+        """The state of detectron2's trainer, the seed, and what is used of average and scaler."""
         state = super().state_dict()
         state["seed"] = self.seed
+        if self.ema is not None:
+            state["ema"] = self.ema.state_dict()
         if self.scaler.is_enabled():
             state["grad_scaler"] = self.scaler.state_dict()
             state["skipped_steps"] = self.skipped_steps
@@ -234,6 +249,8 @@ class Trainer(SimpleTrainer):
         if saved != self.seed:
             logger.warning("the checkpoint's seed %d is continued, not %d", saved, self.seed)
             self.seed = saved
+        if self.ema is not None and "ema" in state_dict:
+            self.ema.load_state_dict(state_dict["ema"])
         if self.scaler.is_enabled() and "grad_scaler" in state_dict:
             self.scaler.load_state_dict(state_dict["grad_scaler"])
             self.skipped_steps = state_dict["skipped_steps"]
@@ -245,50 +262,3 @@ def _state_non_finite(record: logging.LogRecord) -> bool:
     if isinstance(error, NonFiniteError):
         record.msg, record.args, record.exc_info = "Training stops: %s", (str(error),), None
     return True
-
-
-def supervision_sums(terms: Mapping[str, float]) -> dict[str, float]:
-    """Sums the terms of each supervision: ``{"mixed/0/l1": 1., "mixed/1/l1": 2.}`` gives
-    ``{"mixed": 3.}``. Names without a slash stand for themselves and are left out."""
-    sums: dict[str, float] = {}
-    for name, value in terms.items():
-        supervision, slash, _ = name.partition("/")
-        if slash:
-            sums[supervision] = sums.get(supervision, 0.0) + value
-    return sums
-
-
-def describe_images(batch: Any) -> list[str]:
-    """One text per image of a batch: its id and its file, as far as the batch names them."""
-    images = batch if isinstance(batch, (list, tuple)) else []
-    return [
-        f"image_id {image.get('image_id', '?')}, file {image.get('file_name', '?')}"
-        for image in images
-        if isinstance(image, Mapping)
-    ]
-
-
-def _mean_over_processes(losses: Tensor) -> Tensor:
-    """The mean on the first process; nothing where there is only one process."""
-    if comm.get_world_size() == 1:
-        return losses.new_zeros(0)
-    return comm.reduce_dict({"losses": losses})["losses"]
-
-
-def _as_scalar(name: str, loss: Any) -> Tensor:
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise ValueError(f"loss {name!r} is {shape}: a model returns scalar tensors in training")
-    return loss.to(torch.promote_types(loss.dtype, torch.float32)).reshape(())
-
-
-def _check_losses(terms: Mapping[str, float]) -> None:
-    bad = {name: value for name, value in terms.items() if not math.isfinite(value)}
-    if bad:
-        raise NonFiniteError(
-            f"{len(bad)} of {len(terms)} loss terms are not finite; training stops before they "
-            f"reach the weights",
-            terms=bad,
-        )
-    if not math.isfinite(sum(terms.values())):
-        raise NonFiniteError("the total loss is not finite, although every term is", terms=terms)

@@ -39,12 +39,14 @@ TINY = (
 
 
 def resident_mib(process: int) -> float:
-    """Memory of a process, of pages that it shares its part; 0 if the process is gone."""
+    """Memory of a process without the files that it maps, whose share depends on what else runs; of
+    shared memory its part. 0 if the process is gone."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0.0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+    kept = ("Anonymous:", "Pss_Shmem:")
+    return sum(int(line.split()[1]) for line in lines if line.startswith(kept)) / 1024
 
 
 def children_of(process: int) -> list[int]:
@@ -81,7 +83,8 @@ def train_and_sample(folder: Path, iterations: int) -> list[tuple[int, float, fl
             while run.poll() is None:
                 time.sleep(0.05)
                 iteration = _last_iteration(output / "metrics.json")
-                if iteration is not None and (not samples or iteration > samples[-1][0]):
+                newest = samples[-1][0] if samples else 0
+                if iteration is not None and newest < iteration < iterations:  # then it ends
                     workers = sum(resident_mib(number) for number in children_of(run.pid))
                     samples.append((iteration, resident_mib(run.pid), workers))
         finally:

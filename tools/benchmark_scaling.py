@@ -10,10 +10,10 @@ random images.
 The exponent of a curve is the slope of the straight line of least squares through its upper half in
 log-log coordinates: y grows as x ** exponent there. x is what comes in: the number of queries, of
 pixels (side x side), of images, and 1 + objects. Memory is the most that a process takes beyond what
-it has before its second step, measured in a process of its own. Goals: pixels, images and objects
-may not grow faster than linearly (exponent at most 1.1, with the noise of a measurement; memory of
-images likewise), objects less (0.5: they are cheap beside the image); queries attend to each other,
-so these may reach 2, the square. Threads have the gain of two over one instead.
+it has before the job, in a process of its own. Goals: nothing may grow faster than what comes in:
+pixels and images at most linearly (exponent 1.1, with the noise of a measurement), objects less
+than linearly (1). Queries attend to each other, densely, so they may reach 2, the square. Threads
+have the gain of two over one instead.
 
 Exits with 1 if a goal is missed. Times are medians; the sizes of one variable take turns.
 """

@@ -24,6 +24,7 @@ from .checks import check_classes, check_data, check_settings, check_supervision
 from .device import compute_deterministically, resolve_amp, resolve_device
 from .ema import WeightAverage, averaged_weights
 from .freeze import KeepFrozen, freeze_parts
+from .histories import ShortHistories
 from .profile import StepProfile
 from .trainer import Trainer
 from .writers import build_writers, keep_old_metrics
@@ -73,7 +74,7 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
             results.update(_test_both(cfg, trainer.model, average, loaders["test"]))
         return results
 
-    trainer.register_hooks([KeepFrozen(frozen)])
+    trainer.register_hooks([KeepFrozen(frozen), ShortHistories()])
     if cfg.train.get("profile") and comm.is_main_process():
         trainer.register_hooks([StepProfile(cfg.train.log_period, cfg.train.output_dir)])
     trainer.register_hooks(_build_hooks(cfg, checkpointer, evaluate))

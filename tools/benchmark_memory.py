@@ -1,10 +1,10 @@
 """Memory over a long run: does training grow, and how much does a large evaluation take?
 
-    python tools/benchmark_memory.py [--only training] [--quick] [--json FILE.json] [--plot FILE.png]
+    python tools/benchmark_memory.py [--only training] [--quick] [--json FILE] [--plot FILE.png]
 
 - training: 2,000 iterations of a tiny detector with two data workers, evaluated and saved on the
-  way. The memory of the process and of its workers is sampled; the figure is the slope of a straight
-  line through the second half of the samples, in MiB per 1,000 iterations.
+  way. The memory of the process and of its workers is sampled; the figure is the slope of a
+  straight line through the second half of the samples, in MiB per 1,000 iterations.
 - evaluation: 5,000 images with 300 detections each, of 80 classes, scored by our evaluator and by
   detectron2's, each in a process of its own; the figure is the most memory beyond what the process
   had before the first detection.
@@ -31,15 +31,15 @@ from benchmarking import (
     table,
     write_json,
 )
-from memory_runs import MIB, evaluate_generated, slope, train_and_sample
 from memory_plot import draw
+from memory_runs import MIB, evaluate_generated, slope, train_and_sample
 
 GROWTH = 4.0  # MiB per 1,000 iterations
 EVALUATION = 700.0  # MiB
 
 
 def training_figures(iterations: int) -> tuple[list[Figure], list[tuple[int, float, float]]]:
-    """Slopes of the second half, and the samples (iteration, MiB of the process, of its workers)."""
+    """Slopes of the second half, and the samples: (iteration, MiB of process, MiB of workers)."""
     print(f"training: {iterations} iterations", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         samples = train_and_sample(Path(folder), iterations)

@@ -1,18 +1,18 @@
 """Time and peak memory of a step and of inference against what may grow, and how fast they do.
 
-    python tools/benchmark_scaling.py [--only queries] [--quick] [--json FILE.json] [--plot FILE.png]
+    python tools/benchmark_scaling.py [--only queries] [--quick] [--json FILE] [--plot FILE.png]
 
 One of these is varied, the others stay: queries, side of a square image, objects per image, images
 in a batch, threads. For each, time and memory of a training step (forward, backward, update) and of
 inference (forward and postprocessing) of the small model of `make demo`, with initial weights and
 random images.
 
-The exponent of a curve is the slope of the straight line of least squares through its upper half in
-log-log coordinates: y grows as x ** exponent there. x is what comes in: the number of queries, of
-pixels (side x side), of images, and 1 + objects. Memory is the most that a process takes beyond what
-it has before the job, in a process of its own. Goals: nothing may grow faster than what comes in:
-pixels and images at most linearly (exponent 1.1, with the noise of a measurement), objects less
-than linearly (1). Queries attend to each other, densely, so they may reach 2, the square. Threads
+The exponent of a curve is the slope of the straight line of least squares through its upper half
+in log-log coordinates: y grows as x ** exponent there. x is what comes in: the number of queries,
+of pixels (side x side), of images, and 1 + objects. Memory is the most that a process takes beyond
+what it has before the job, in a process of its own. Goals: nothing may grow faster than what comes
+in: pixels and images at most linearly (exponent 1.1, with the noise of a measurement), objects at
+most linearly (1). Queries attend to each other, densely, so they may reach 2, the square. Threads
 have the gain of two over one instead.
 
 Exits with 1 if a goal is missed. Times are medians; the sizes of one variable take turns.
@@ -41,6 +41,7 @@ from benchmarking import (
 )
 from scaling_models import MIB, WORK, Sizes, peaks_of
 from scaling_plot import draw
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -146,7 +147,9 @@ def thread_figures(options: argparse.Namespace) -> list[Figure]:
         seconds = take_turns({"1": lambda on=on: on(1), "2": lambda on=on: on(2)}, options.runs)
         arms = {f"{threads} threads ms": 1000 * value for threads, value in seconds.items()}
         gain = seconds["1"] / seconds["2"]
-        figures.append(Figure(f"{work}, time of 1 / 2 threads", gain, "higher", None, "times", arms))
+        figures.append(
+            Figure(f"{work}, time of 1 / 2 threads", gain, "higher", None, "times", arms)
+        )
     torch.set_num_threads(options.threads)
     return figures
 

@@ -13,7 +13,7 @@ WIDTH, HEIGHT, OBJECTS, CORNERS = 640, 480, 7, 24
 
 
 def generated_records(folder: Path, count: int) -> list[dict]:
-    """Writes images of smooth noise, as large as COCO's (about 100 kB), with polygons for objects."""
+    """Writes images of smooth noise, as large as COCO's (about 100 kB), with polygons on them."""
     random = np.random.default_rng(0)
     paths = []
     for number in range(count):

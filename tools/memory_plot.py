@@ -17,7 +17,9 @@ def draw(path: Path, samples: Sequence[Sequence[float]]) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for column, label, colour in _LINES:
-        axes.plot([row[0] for row in samples], [row[column] for row in samples], colour, label=label)
+        axes.plot(
+            [row[0] for row in samples], [row[column] for row in samples], colour, label=label
+        )
     axes.set_ylim(0)
     axes.set_xlabel("iteration")
     axes.set_ylabel("MiB")

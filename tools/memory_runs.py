@@ -1,4 +1,4 @@
-"""The long runs of tools/benchmark_memory.py: a training that is watched, a generated evaluation."""
+"""The long runs of tools/benchmark_memory.py: a watched training, a generated evaluation."""
 
 from __future__ import annotations
 
@@ -39,8 +39,10 @@ TINY = (
 
 
 def resident_mib(process: int) -> float:
-    """Memory of a process without the files that it maps, whose share depends on what else runs; of
-    shared memory its part. 0 if the process is gone."""
+    """Memory of a process, of shared memory its part; 0 if the process is gone.
+
+    Without files that it maps: their share depends on what else runs.
+    """
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     except OSError:

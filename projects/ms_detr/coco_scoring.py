@@ -12,7 +12,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import numpy as np
 from pycocotools import mask as mask_util
@@ -70,9 +70,7 @@ class ImageDetections:
         columns["score"] = self.scores_N.tolist()
         if self.masks is not None:
             columns["segmentation"] = self.masks
-        return [
-            {"image_id": image_id, **dict(zip(columns, row))} for row in zip(*columns.values())
-        ]
+        return [{"image_id": image_id, **dict(zip(columns, row))} for row in zip(*columns.values())]
 
 
 class Detections:
@@ -126,12 +124,12 @@ class Detections:
         rows = chosen[rank < most]
         columns = (self.image_N[rows], self.place_N[rows], self.class_N[rows], self.score_N[rows])
         return [
-            self._entry(number, *row, task)
+            self._entry(task, number, *row)
             for number, row in enumerate(zip(*(column.tolist() for column in columns)), start=1)
         ]
 
     def _entry(
-        self, number: int, image: int, place: int, class_index: int, score: float, task: str
+        self, task: str, number: int, image: int, place: int, class_index: int, score: float
     ) -> dict[str, Any]:
         image_id, found = self.images[image]
         entry = {
@@ -142,9 +140,9 @@ class Detections:
             "iscrowd": 0,
         }
         if task == "segm":
-            mask = found.masks[place]
+            mask = cast(tuple, found.masks)[place]
             return {**entry, "segmentation": mask, "area": mask_util.area(mask)}
-        box = found.boxes_N4[place].tolist()
+        box = cast(np.ndarray, found.boxes_N4)[place].tolist()
         return {**entry, "bbox": box, "area": box[2] * box[3]}
 
 

@@ -46,8 +46,8 @@ class CocoEvaluator(COCOEvaluator):
     Where the json has masks and no boxes, those of the masks are true, as in training.
 
     Numbers are those of detectron2's class, bit by bit, in a fraction of its memory: see
-    `ms_detr.coco_scoring`. With `output_dir`, its `coco_instances_results.json` is the same, and its
-    `instances_predictions.pth` holds an `ImageDetections` per image.
+    `ms_detr.coco_scoring`. With `output_dir`, its `coco_instances_results.json` is the same, and
+    its `instances_predictions.pth` holds an `ImageDetections` per image.
 
     Args:
         dataset_name: a data set registered with a COCO json.

@@ -41,12 +41,11 @@ class Timed(Trainer):
         self.taken.append(1000 * (time.perf_counter() - begin))
 
 
-def profiled(model: nn.Module, out: Path, steps: int, batches: Batches, period: int = 3):
+def profiled(model: nn.Module, out: Path, steps: int, batches: Batches, **options: int):
     """Trains with a profile; returns the trainer and the profiled values by name."""
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
-    trainer = Timed(model.train(), batches, optimizer)
-    profile = StepProfile(period, out)
-    trainer.register_hooks([profile])
+    trainer = Timed(model.train(), batches, optimizer, **options)
+    trainer.register_hooks([StepProfile(3, out)])
     trainer.train(0, steps)
     stored = {
         name.removeprefix("profile/"): history.latest()
@@ -61,9 +60,10 @@ def detector() -> nn.Module:
     return build("models/ms_detr.py")
 
 
-def test_parts_sum_to_the_step(detector, tmp_path):
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_parts_sum_to_the_step(accumulate, detector, tmp_path):
     batches = Batches([item(128, 160, 3), item(128, 128, 4)], seconds=0.05)
-    trainer, stored = profiled(detector, tmp_path, 6, batches)
+    trainer, stored = profiled(detector, tmp_path, 6, batches, accumulate=accumulate)
     times = {part: stored[f"{part}_ms"] for part in PARTS}  # every part was met
     assert all(value > 0 for value in times.values())
     # The last step was the timed one; hooks of other objects run in it too.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch.autograd.profiler import profile, record_function
@@ -60,13 +60,14 @@ class DeviceClock:
 class HostMemory:
     """MiB of tensors in every interval, at most, beyond those at the first boundary; on the CPU.
 
-    PyTorch's profiler reports every allocation from here on. It knows the size of what is freed only
-    if it saw it allocated, so one of these should have run during the step before.
+    PyTorch's profiler reports every allocation from here on. It knows the size of what is freed
+    only if it saw it allocated, so one of these should have run during the step before.
     """
 
     def __init__(self) -> None:
         self._profile = profile(profile_memory=True, use_kineto=True)
         self._profile.__enter__()
+        self._closed = False
         self._marks = 0
 
     def mark(self) -> None:
@@ -75,18 +76,17 @@ class HostMemory:
 
     def close(self) -> None:
         """Stop looking; `finish` does it too."""
-        if self._profile is not None:
+        if not self._closed:
+            self._closed = True
             self._profile.__exit__(None, None, None)
-            self._profile = None
 
     def finish(self) -> list[float]:
-        results = self._profile
         self.close()
-        events = sorted(results.kineto_results.events(), key=lambda event: event.start_ns())
-        level, peaks = 0, []
-        for event in events:
+        seen = cast(Any, self._profile.kineto_results).events()
+        level = 0
+        peaks: list[int] = []
+        for event in sorted(seen, key=lambda event: event.start_ns()):
             if event.name().startswith(_MARK):
-                level = level if peaks else 0
                 peaks.append(level)
             elif event.name() == "[memory]" and peaks:
                 level += event.nbytes()

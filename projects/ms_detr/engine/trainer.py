@@ -60,8 +60,8 @@ class Trainer(SimpleTrainer):
         ema: an average of the model's weights, which every update of them is added to.
 
     Attributes:
-        span: is entered around the phases of a step, with "data", "backward" or "optimiser"; it does
-            nothing unless a profile of the step is taken (`ms_detr.engine.profile`).
+        span: is entered around the phases of a step, with "data", "backward" or "optimiser"; it
+            does nothing unless a profile of the step is taken (`ms_detr.engine.profile`).
     """
 
     def __init__(

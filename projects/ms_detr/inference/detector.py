@@ -40,7 +40,7 @@ class PreparedDetector(MSDETR):
         super().train(False)
         return self
 
-    def load_state_dict(self, *args: Any, **kwargs: Any) -> NoReturn:
+    def load_state_dict(self, *_: Any, **__: Any) -> NoReturn:
         """Refuses.
 
         Raises:

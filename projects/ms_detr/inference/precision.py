@@ -7,10 +7,17 @@ from torch import Tensor, nn
 
 from ..heads import PredictionHeads
 from ..layers import QuerySelfAttention
-from ..queries import EncoderProposals
+from ..queries import ConditionalQueries, EncoderProposals, LearnedQueries
 
 # Under autocast products of matrices are of half precision, so their weights may be it before.
 _PRODUCTS = (nn.Linear, nn.Conv2d, nn.MultiheadAttention, QuerySelfAttention)
+
+# Modules that make boxes, points and scores outside of the heads.
+_PLACES: dict[type[nn.Module], tuple[str, ...]] = {
+    EncoderProposals: ("class_head", "box_head"),
+    LearnedQueries: ("reference_points",),
+    ConditionalQueries: ("point_head",),
+}
 
 
 class InFloat32(nn.Module):
@@ -29,8 +36,8 @@ class InFloat32(nn.Module):
             return self.module(x.float())
 
 
-def keep_heads_in_float32(root: nn.Module) -> None:
-    """Scores and shifts of boxes are computed in float32.
+def keep_places_in_float32(root: nn.Module) -> None:
+    """Scores, points and shifts of boxes are computed in float32.
 
     Rounded to 8 bits, scores would tie, and boxes lie on a grid.
     """
@@ -39,9 +46,10 @@ def keep_heads_in_float32(root: nn.Module) -> None:
             for heads in (module.class_heads, module.box_heads):
                 for index, head in enumerate(heads):
                     heads[index] = InFloat32(head)
-        elif isinstance(module, EncoderProposals):
-            module.class_head = InFloat32(module.class_head)
-            module.box_head = InFloat32(module.box_head)
+        for kind, names in _PLACES.items():
+            if isinstance(module, kind):
+                for name in names:
+                    setattr(module, name, InFloat32(getattr(module, name)))
 
 
 def weights_to_bfloat16(root: nn.Module) -> None:

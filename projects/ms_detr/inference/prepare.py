@@ -17,7 +17,7 @@ from .batch_norm import fold_batch_norm
 from .detector import BFloat16Detector, PreparedDetector
 from .feed_forward import ChunkedFeedForward
 from .linear import PointwiseLinear, dilate_pixel_kernels
-from .precision import keep_heads_in_float32, weights_to_bfloat16
+from .precision import keep_places_in_float32, weights_to_bfloat16
 from .proposals import ChosenProposalQueries
 from .replace import replace_modules
 
@@ -64,7 +64,7 @@ def prepared(model: MSDETR, dtype: torch.dtype, levers: Iterable[Lever]) -> Prep
     parts = copy.deepcopy({name: getattr(model, name) for name in _PARTS})
     mean, std = (x.flatten().tolist() for x in (model.pixel_mean, model.pixel_std))
     detector = _DETECTORS[dtype](**parts, pixel_mean=mean, pixel_std=std)
-    detector.to(model.device, torch.float32)
+    detector.to(device=model.device, dtype=torch.float32)
     for pull in levers:
         pull(detector)
     return detector.requires_grad_(False).eval()
@@ -113,5 +113,5 @@ def multiply_by_convolution(detector: PreparedDetector) -> None:
 
 def multiply_in_bfloat16(detector: PreparedDetector) -> None:
     """Weights of products in bfloat16, but for those of scores and boxes."""
-    keep_heads_in_float32(detector)
+    keep_places_in_float32(detector)
     weights_to_bfloat16(detector)

@@ -62,7 +62,8 @@ def drift(outputs: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> Drif
     """Drift of predictions (logits, boxes) of the first image from those that are wanted."""
     found = _best(*outputs, 2 * _LOOKED_AT)
     scores, boxes = [], []
-    for score, label, box in zip(*_best(*wanted, _LOOKED_AT)):
+    looked_for = _best(*wanted, _LOOKED_AT)
+    for score, label, box in zip(*looked_for):
         place = (found[1] == label).nonzero().flatten()
         overlap = box_iou(_corners(box[None]), _corners(found[2][place]))[0]
         near = place[overlap > _SAME]
@@ -72,7 +73,7 @@ def drift(outputs: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> Drif
             match = near[distance.argmin()]
             scores.append((found[0][match] - score).abs())
             boxes.append((found[2][match] - box).abs().max())
-    lost = _LOOKED_AT - len(scores)
+    lost = len(looked_for[0]) - len(scores)
     if not scores:
         return Drift(1.0, 1.0, 1.0, 1.0, lost)
     score, box = torch.stack(scores), torch.stack(boxes)
@@ -83,7 +84,8 @@ def drift(outputs: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> Drif
 
 def _best(logits: Tensor, boxes: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Scores, classes and boxes of the best pairs of the first image."""
-    scores, pairs = logits[0].float().sigmoid().flatten().topk(count)
+    scores_P = logits[0].float().sigmoid().flatten()
+    scores, pairs = scores_P.topk(min(count, len(scores_P)))
     classes = logits.shape[-1]
     return scores, pairs % classes, boxes[0].float()[pairs // classes]
 

@@ -2,7 +2,8 @@
 
 from .checkpoint import ReportingCheckpointer
 from .checks import check_classes, check_data, check_output_dir, check_values, dataset_names
-from .device import resolve_amp, resolve_device
+from .device import compute_deterministically, resolve_amp, resolve_device
+from .ema import WeightAverage
 from .freeze import KeepFrozen, freeze_parts
 from .loop import do_eval_only, do_test, do_train
 from .parameters import get_parameter_groups
@@ -15,6 +16,7 @@ __all__ = [
     "ProgressWriter",
     "ReportingCheckpointer",
     "Trainer",
+    "WeightAverage",
     "build_writers",
     "check_classes",
     "check_data",
@@ -22,6 +24,7 @@ __all__ = [
     "check_processes",
     "check_values",
     "dataset_names",
+    "compute_deterministically",
     "do_eval_only",
     "do_test",
     "do_train",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import detectron2.layers
 import torch
 from detectron2.layers import FrozenBatchNorm2d
@@ -21,7 +23,8 @@ def fold_batch_norm(root: nn.Module) -> int:
         How many were folded.
     """
     folded = 0
-    for module in list(root.modules()):
+    modules: list[Any] = list(root.modules())
+    for module in modules:
         if type(module) is detectron2.layers.Conv2d and is_constant(module.norm):
             _fold(module, module.norm)
             module.norm = None
@@ -36,15 +39,16 @@ def fold_batch_norm(root: nn.Module) -> int:
     return folded
 
 
-def is_constant(norm: nn.Module | None) -> bool:
-    """Whether a module is a batch norm that does the same to every batch at inference."""
+def is_constant(norm: Any) -> bool:
+    """Whether this is a batch norm that does the same to every batch at inference."""
     if isinstance(norm, FrozenBatchNorm2d):
         return True
     return isinstance(norm, _BatchNorm) and norm.running_mean is not None
 
 
-def _fold(convolution: nn.Conv2d, norm: nn.Module) -> None:
-    def double(values: Tensor | None) -> Tensor | None:
+def _fold(convolution: Any, norm: Any) -> None:
+    # In double precision, so that folding rounds once.
+    def double(values: Tensor | None) -> Any:
         return None if values is None else values.detach().double()
 
     dtype = convolution.weight.dtype

@@ -58,9 +58,11 @@ class BFloat16Detector(PreparedDetector):
     Places, softmax, scores and the refinement of boxes are computed in float32.
     """
 
-    def forward(self, batched_inputs: list[dict]) -> list[dict]:
+    def forward(
+        self, batched_inputs: list[dict], num_boxes: Tensor | None = None
+    ) -> dict[str, Tensor] | list[dict]:
         with self._autocast():  # masks are made after detect and predict
-            return super().forward(batched_inputs)
+            return super().forward(batched_inputs, num_boxes)
 
     def detect(
         self, images_B3HW: Tensor, image_sizes: list[tuple[int, int]]

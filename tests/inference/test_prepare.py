@@ -111,6 +111,8 @@ def test_what_cannot_be_prepared() -> None:
     model = detector("MS-DETR")
     with pytest.raises(ValueError, match="must be torch.float32 or torch.bfloat16, got torch.fl"):
         prepare_for_inference(model, dtype=torch.float16)
+    with pytest.raises(ValueError, match="got a DataParallel.*model.module"):
+        prepare_for_inference(nn.DataParallel(model))
     with pytest.raises(ValueError, match="prepared already"):
         prepare_for_inference(prepare_for_inference(model))
 

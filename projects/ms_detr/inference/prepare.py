@@ -44,7 +44,7 @@ def prepare_for_inference(model: MSDETR, *, dtype: torch.dtype = torch.float32) 
         needs no gradients, and weights cannot be loaded into it.
 
     Raises:
-        ValueError: another dtype, or a detector that was prepared before.
+        ValueError: another dtype, another kind of model, or a detector that is prepared already.
     """
     return prepared(model, dtype, levers_for(model.device, dtype))
 
@@ -54,6 +54,11 @@ def prepared(model: MSDETR, dtype: torch.dtype, levers: Iterable[Lever]) -> Prep
     if dtype not in _DETECTORS:
         raise ValueError(
             f"prepare_for_inference: dtype must be torch.float32 or torch.bfloat16, got {dtype}"
+        )
+    if not isinstance(model, MSDETR):
+        raise ValueError(
+            f"prepare_for_inference: wants an MSDETR, got a {type(model).__name__}; if it wraps "
+            "the detector, give what it wraps (model.module)"
         )
     if isinstance(model, PreparedDetector):
         raise ValueError(

@@ -46,11 +46,6 @@ def prepare_for_inference(model: MSDETR, *, dtype: torch.dtype = torch.float32) 
     Raises:
         ValueError: another dtype, another kind of model, or a detector that is prepared already.
     """
-    return prepared(model, dtype, levers_for(model.device, dtype))
-
-
-def prepared(model: MSDETR, dtype: torch.dtype, levers: Iterable[Lever]) -> PreparedDetector:
-    """:func:`prepare_for_inference` with chosen levers."""
     if dtype not in _DETECTORS:
         raise ValueError(
             f"prepare_for_inference: dtype must be torch.float32 or torch.bfloat16, got {dtype}"
@@ -65,6 +60,11 @@ def prepared(model: MSDETR, dtype: torch.dtype, levers: Iterable[Lever]) -> Prep
             "prepare_for_inference: this detector is prepared already; give the one that it was "
             "made of"
         )
+    return prepared(model, dtype, levers_for(model.device, dtype))
+
+
+def prepared(model: MSDETR, dtype: torch.dtype, levers: Iterable[Lever]) -> PreparedDetector:
+    """:func:`prepare_for_inference` with chosen levers, of arguments that were checked."""
     # In one go, so that what parts share stays shared.
     parts = copy.deepcopy({name: getattr(model, name) for name in _PARTS})
     mean, std = (x.flatten().tolist() for x in (model.pixel_mean, model.pixel_std))

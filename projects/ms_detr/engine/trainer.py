@@ -14,7 +14,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from ..errors import NonFiniteError
+from ..errors import NonFiniteElsewhere, NonFiniteError
 from .gradients import gradient_norms, scale_gradients
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class Trainer(SimpleTrainer):
         numbers = torch.cat([norm[None], losses_here, losses_all]).tolist()  # the one wait
         norm_value, numbers = numbers[0], numbers[1:]
 
-        _check_losses(dict(zip(names, numbers)))
+        _check_losses(dict(zip(names, numbers)), dict(zip(names, numbers[-len(names) :])))
         if math.isfinite(norm_value):
             if self.max_norm is not None:
                 scale_gradients(gradients, min(1.0, self.max_norm / (norm_value + 1e-6)))
@@ -206,10 +206,12 @@ def describe_images(batch: Any) -> list[str]:
 
 
 def _mean_over_processes(losses: Tensor) -> Tensor:
-    """The mean on the first process; nothing where there is only one process."""
+    """The mean, the same in all processes; nothing where there is only one process."""
     if comm.get_world_size() == 1:
         return losses.new_zeros(0)
-    return comm.reduce_dict({"losses": losses})["losses"]
+    mean = losses / comm.get_world_size()
+    torch.distributed.all_reduce(mean)
+    return mean
 
 
 def _as_scalar(name: str, loss: Any) -> Tensor:
@@ -219,7 +221,8 @@ def _as_scalar(name: str, loss: Any) -> Tensor:
     return loss.float().reshape(())
 
 
-def _check_losses(terms: Mapping[str, float]) -> None:
+def _check_losses(terms: Mapping[str, float], everywhere: Mapping[str, float]) -> None:
+    """Raises NonFiniteError for the losses of this process, or for their means over processes."""
     bad = {name: value for name, value in terms.items() if not math.isfinite(value)}
     if bad:
         raise NonFiniteError(
@@ -229,3 +232,6 @@ def _check_losses(terms: Mapping[str, float]) -> None:
         )
     if not math.isfinite(sum(terms.values())):
         raise NonFiniteError("the total loss is not finite, although every term is", terms=terms)
+    bad = {name: value for name, value in everywhere.items() if not math.isfinite(value)}
+    if bad:
+        raise NonFiniteElsewhere("loss terms of another process are not finite", terms=bad)

@@ -31,8 +31,9 @@ class Targets:
         labels_G: class index of every object, int64.
         boxes_G4: its box (cx, cy, w, h).
         counts: number of objects of every image; objects of one image are neighbours in G.
-        num_boxes: (), number of objects, averaged over all processes and at least 1: the
-            normaliser of the published losses.
+        num_boxes: (), number of objects of all processes, at least 1, divided by their number:
+            the normaliser of the published losses.  The mean of the processes' losses is then that
+            of one process with all images, also where there are fewer objects than processes.
         masks: the masks of the objects; None where nothing is taught masks.
         image_G: image of every object, int64; made from ``counts``.
     """
@@ -74,10 +75,12 @@ class Targets:
         num_boxes = torch.full((), len(labels), dtype=dtype, device=labels.device)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(num_boxes)
-            num_boxes = num_boxes / torch.distributed.get_world_size()
+            num_boxes = num_boxes.clamp(min=1) / torch.distributed.get_world_size()
+        else:
+            num_boxes = num_boxes.clamp(min=1)
         masks = ObjectMasks.from_instances(instances) if with_masks else None
         counts = tuple(map(len, instances))
-        return cls(labels, torch.cat(boxes), counts, num_boxes.clamp(min=1), masks)
+        return cls(labels, torch.cat(boxes), counts, num_boxes, masks)
 
     def as_objectness(self) -> Targets:
         """The same objects, all of class 0."""

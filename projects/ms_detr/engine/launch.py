@@ -57,7 +57,7 @@ def launch(main: Main, args: argparse.Namespace, find_device: FindDevice) -> int
     Args:
         main: a function of a module, so that new processes can import it.
         args: of :func:`argument_parser`.
-        find_device: what the processes compute on, given ``args``.
+        find_device: another one: what the processes compute on, given ``args``.
     """
     try:
         started = _started(os.environ)

@@ -186,9 +186,8 @@ def test_wrong_arguments(given, words):
 
 @pytest.mark.parametrize("given", ["", "--num-gpus 0", "--num-gpus 4 --num-machines 2"])
 def test_arguments_that_agree(given):
-    check_agreement(
-        "torchrun", torchrun_place(TORCHRUN), argument_parser().parse_args(given.split())
-    )
+    args = argument_parser().parse_args(given.split())
+    check_agreement("torchrun", torchrun_place(TORCHRUN), args)
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,16 @@ def test_a_wrong_input_of_one_process(rank):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
+def test_the_process_with_the_nan_names_its_images(rank):
+    """All see a gradient that is NaN; only one knows why."""
+    done = run(MISBEHAVING, "--num-gpus", 2, "nan", rank)
+    assert done.code == 2, done.err
+    one_line(done, "1 of 2 loss terms are not finite")
+    assert f"process {rank} of 2" in done.err and f"image_id {70 + rank}" in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
 def test_a_wrong_input_with_slurm(start, rank):
     port = free_port()
     tasks = [start(MISBEHAVING, "wrong", rank, environment=slurm(i, port)) for i in range(2)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -109,8 +110,9 @@ class Watch(threading.Thread):
             return _GONE
         try:
             code = self._alarm.code()
-            if code is not None:
-                self._alarm.hear(self._rank)
         except RuntimeError:
             return _GONE
+        if code is not None:
+            with contextlib.suppress(RuntimeError):
+                self._alarm.hear(self._rank)
         return code

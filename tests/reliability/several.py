@@ -1,7 +1,7 @@
 """What the tests of several processes run: small models on batches that are divided in two.
 
-As a script it is one run of our launcher: ``python several.py --num-gpus 2 FOLDER``; each process
-leaves what it found in ``FOLDER/<rank>.pt``.
+As a script it is one run of our launcher: ``python several.py --num-gpus 2 FOLDER [RANK]``; each
+process leaves what it found in ``FOLDER/<rank>.pt``. At the end process RANK finds a wrong input.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from ms_detr.data import checked_dataset_dicts, register_coco_json  # noqa: E402
 from ms_detr.engine import argument_parser, launch  # noqa: E402
+from ms_detr.errors import ConfigError  # noqa: E402
 from ms_detr.evaluation import CocoEvaluator  # noqa: E402
 from ms_detr.losses import UncertainPoints  # noqa: E402
 from ms_detr.supervision.sources import NoisedBoxes  # noqa: E402
@@ -166,6 +167,9 @@ def main(args: argparse.Namespace) -> None:
             found[name, batch] = learn(model, images[rank * share : (rank + 1) * share])
     found["evaluation"] = {count: evaluate(folder, count) for count in NUM_IMAGES}
     torch.save(found, folder / f"{rank}.pt")
+    if [str(rank)] == args.opts[1:]:
+        raise ConfigError("this value is wrong")
+    comm.synchronize()
 
 
 if __name__ == "__main__":

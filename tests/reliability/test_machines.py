@@ -146,7 +146,8 @@ def one_line(done: Done | list[Done], words: str) -> None:
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
 def test_a_wrong_input_of_one_process(rank):
     done = run(MISBEHAVING, "--num-gpus", 2, "wrong", rank)
     assert done.code == 2, done.err

@@ -59,8 +59,13 @@ def _refusing_key(node: Any, key: str) -> str:
     return key
 
 
-def load_weights(checkpointer: DetectionCheckpointer, path: str, resume: bool = False) -> None:
+def load_weights(
+    checkpointer: DetectionCheckpointer, path: str, resume: bool = False
+) -> dict[str, Any]:
     """Loads a checkpoint, or with ``resume`` the last one of the run if there is one.
+
+    Returns:
+        What the file holds beside the model and, with ``resume``, the trainer.
 
     Raises:
         ConfigError: the file is not a checkpoint, or not one that fits.
@@ -69,7 +74,7 @@ def load_weights(checkpointer: DetectionCheckpointer, path: str, resume: bool = 
     if resume and checkpointer.has_checkpoint():
         path, source = checkpointer.get_checkpoint_file(), "--resume"
     try:
-        checkpointer.resume_or_load(path, resume=resume)
+        return checkpointer.resume_or_load(path, resume=resume)
     except _LOAD_ERRORS as error:
         logger.debug("loading %s failed", path, exc_info=True)
         reason = (str(error).strip() or "no reason given").splitlines()[0][:200]

@@ -12,9 +12,10 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
 
-from .checks import check_dataset, read_coco_json
+from .checks import check_dataset
 from .entries import check_categories, entries_of
 from .errors import DatasetError, Defects
+from .json_file import read_coco_json
 from .layouts import COCO
 from .lvis import require_lvis
 from .segmentations import box_of, has_mask
@@ -92,13 +93,10 @@ def _read_categories(path: str, stamp: int) -> CocoJson:
     del stamp
     content = read_coco_json(path)
     defects = Defects(path)
-    categories = entries_of(
-        content, "categories", defects, source=path, required=COCO.keys("categories", False)
-    )
+    required = COCO.keys("categories", False)
+    categories = entries_of(content, "categories", defects, required=required)
     check_categories(categories, defects)
     defects.raise_any()
-    if not categories:
-        raise DatasetError(f'{path}: the list "categories" is empty; mend: add the classes')
     categories = sorted(categories, key=lambda entry: entry["id"])
     return CocoJson(
         path,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,56 +17,21 @@ from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
 from .accepted import Accepted, accepted_messages, check_rest
 from .annotations import check_annotations
+from .check_cache import checked_once
 from .entries import check_categories, check_images, entries_of
 from .errors import DatasetError, Defects
 from .image_files import check_image_files
 from .json_file import read_coco_json
 from .layouts import COCO, Layout, LvisLayout
+from .summary import CocoSummary
 
-__all__ = ["CocoSummary", "check_choices", "check_coco_json", "check_dataset", "inspect"]
+__all__ = ["check_choices", "check_coco_json", "check_dataset", "inspect", "layout_of"]
 
 logger = logging.getLogger(__name__)
 
 BOX_TOLERANCE = 1.0
 """Pixels that a box may reach beyond its image. Boxes rounded outwards, or counted from 1 as in
 VOC, overshoot by up to one pixel; detectron2 clips them. More than that is a mistake of units."""
-
-
-@dataclass(frozen=True)
-class CocoSummary:
-    """What a sound COCO json holds.
-
-    Attributes:
-        json_file: path of the json.
-        class_names: in the order of the contiguous class indices (ascending category ids).
-        num_images: all images.
-        num_images_without_objects: images without any annotation that is used.
-        num_annotations: all annotations, crowd included.
-        num_crowd: annotations with iscrowd 1; detectron2 leaves them out of training targets.
-        degenerate_ids: annotations accepted under `degenerate="skip"`: their boxes have zero
-            width or height, and detectron2's mapper drops them from training targets.
-        maskless_ids: annotations accepted under `maskless="skip"`: they have no mask.
-        boxless_ids: annotations without a box; that of the mask takes its place.
-        messages: what the log says of annotations that are accepted, but used in part.
-    """
-
-    json_file: str
-    class_names: tuple[str, ...]
-    num_images: int
-    num_images_without_objects: int
-    num_annotations: int
-    num_crowd: int
-    degenerate_ids: tuple[int, ...] = ()
-    maskless_ids: tuple[int, ...] = ()
-    boxless_ids: tuple[int, ...] = ()
-    messages: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return (
-            f"{self.json_file}: {self.num_images} images ({self.num_images_without_objects} "
-            f"without objects), {self.num_annotations} annotations ({self.num_crowd} crowd), "
-            f"{len(self.class_names)} classes"
-        )
 
 
 def check_coco_json(
@@ -209,6 +174,8 @@ def check_dataset(
 ) -> CocoSummary:
     """Runs `check_coco_json` for a data set that is registered in detectron2, COCO's or LVIS's.
 
+    What was found sound is not checked again until it changes, see `check_cache`.
+
     Raises:
         DatasetError: The name is not registered, was not registered with a COCO json, or the
             data set has defects.
@@ -231,23 +198,31 @@ def check_dataset(
             "data set there, or, for one that detectron2 brings, set the environment variable "
             f"DETECTRON2_DATASETS to the folder it is in (the current folder is {Path.cwd()})"
         )
-    summary = check_coco_json(
-        json_file,
-        image_root,
-        degenerate=degenerate,
-        maskless=maskless,
-        evaluation=evaluation,
-        check_files=check_files,
-        layout=_layout_of(metadata),
-        image_key=metadata.get(
+    options: dict[str, Any] = {
+        "degenerate": degenerate,
+        "maskless": maskless,
+        "evaluation": evaluation,
+        "check_files": check_files,
+        "layout": layout_of(metadata),
+        "image_key": metadata.get(
             "image_key", "image_root (for data sets of detectron2: DETECTRON2_DATASETS)"
         ),
-    )
-    logger.info("data set %s is in order: %s", name, summary)
+    }
+
+    def check() -> CocoSummary:
+        return check_coco_json(json_file, image_root, **options)
+
+    summary, again = checked_once(json_file, image_root, options, check)
+    if again:
+        for message in summary.messages:
+            logger.warning("%s", message)
+    when = "is in order, as when it was checked last" if again else "is in order"
+    logger.info("data set %s %s: %s", name, when, summary)
     return summary
 
 
-def _layout_of(metadata: Metadata) -> Layout:
+def layout_of(metadata: Metadata) -> Layout:
+    """The layout of a registered data set."""
     if metadata.get("evaluator_type") == "lvis":
         return LvisLayout.of(len(metadata.thing_classes))
     return COCO
@@ -280,4 +255,5 @@ def _summary(
         maskless_ids=accepted.without_mask,
         boxless_ids=accepted.boxless,
         messages=tuple(messages),
+        files=tuple(entry["file_name"] for entry in lists["images"]),
     )

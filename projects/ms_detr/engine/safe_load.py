@@ -85,8 +85,8 @@ def _zoo_form(content: dict[str, Any]) -> dict[str, Any]:
 def _check_state(state: Any) -> None:
     if not isinstance(state, Mapping) or not state:
         raise CheckpointError(
-            f"its 'model' is {'empty' if state == {} else 'a ' + type(state).__name__}, not a state "
-            'dict; save {"model": state_dict}'
+            f"its 'model' is {'empty' if state == {} else 'a ' + type(state).__name__}, not a "
+            'state dict; save {"model": state_dict}'
         )
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, (Tensor, np.ndarray)):

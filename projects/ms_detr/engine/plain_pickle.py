@@ -92,7 +92,8 @@ def _array(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     if not isinstance(dtype, _DType) or not isinstance(shape, tuple) or order not in ("C", "F"):
         raise ValueError("an array whose dtype, shape or order is none")
     data = raw.encode("latin1") if isinstance(raw, str) else raw
-    return np.frombuffer(data, dtype.value).reshape(shape, order=order).copy()
+    values = np.frombuffer(data, dtype.value).reshape(shape, order=order)
+    return values.astype(dtype.value.newbyteorder("="))  # always a copy, which may be written
 
 
 def _encode(text: str, encoding: str) -> bytes:

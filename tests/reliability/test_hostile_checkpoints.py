@@ -1,4 +1,4 @@
-"""Hostile checkpoints: nothing of a file is run; it is refused by name, or its weights are there."""
+"""Hostile checkpoints: nothing of a file is run; it is refused by name, or its weights arrive."""
 
 from __future__ import annotations
 
@@ -217,7 +217,8 @@ ACCEPTED = [
     Case("a bare state dict", saved(ordered(WEIGHTS))),
     Case("of DistributedDataParallel", saved({f"module.{k}": v for k, v in WEIGHTS.items()})),
     Case("the old format", saved({"model": WEIGHTS}, _use_new_zipfile_serialization=False)),
-    Case("with an official command line", saved({"model": WEIGHTS, "args": argparse.Namespace(a=1)})),
+    Case("with an official command line", saved({"model": WEIGHTS,
+         "args": argparse.Namespace(a=1)})),
     Case("of pycls", saved({"model_state": WEIGHTS}, "x.pyth")),
     Case("of Python 2", python2),
     Case("Fortran's order", zoo(in_order("F", "f4"), 2)),

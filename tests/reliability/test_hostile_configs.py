@@ -1,4 +1,4 @@
-"""Hostile configs: each ends in a refusal that names the file, the key or the line, and the mend."""
+"""Hostile configs: each is refused with the file, the key or the line, and the mend."""
 
 from __future__ import annotations
 
@@ -59,16 +59,20 @@ FILES = [
     Case("an empty yaml", written("x.yaml", ""), ("x.yaml", "holds nothing", "it needs the keys")),
     Case("a list", written("x.yaml", "- 1\n- 2\n"), ("x.yaml", "holds a ListConfig", "it needs")),
     Case("a yaml that is cut", written("x.yaml", "a: [1,"), ("x.yaml", "is no yaml", "line 1")),
-    Case("not UTF-8", written("x.py", b'a = "\xff"'), ("x.py", "not UTF-8", "byte 5", "save it as")),
+    Case("not UTF-8", written("x.py", b'a = "\xff"'),
+         ("x.py", "not UTF-8", "byte 5", "save it as")),
     Case("not UTF-8, a yaml", written("x.yaml", b"a: \xff"), ("x.yaml", "UTF-8")),
     Case("zero bytes", written("x.py", b"a = 1\0"), ("x.py", "syntax error", "null bytes")),
     Case("a syntax error", written("x.py", "\n\nx = = 1"), ("x.py", "line 3", "correct it")),
-    Case("a config that raises", written("x.py", "a = 1\nraise RuntimeError('no luck')"), ("line 2", "RuntimeError: no luck", "correct that line")),
+    Case("a config that raises", written("x.py", "a = 1\nraise RuntimeError('no luck')"),
+         ("line 2", "RuntimeError: no luck", "correct that line")),
     Case("a failing part", deep_error, ("part.py", "line 4", "ZeroDivisionError", "correct")),
     Case("an unknown module", written("x.py", "import no_such_thing"), ("no_such_thing", "line 1")),
-    Case("an absent part", written("x.py", "from .gone import model"), ("gone", "line 1", "correct")),
+    Case("an absent part", written("x.py", "from .gone import model"),
+         ("gone", "line 1", "correct")),
     Case("imports in a circle", circle, ("b.py", "imports itself", "break the circle")),
-    Case("a circle of values", written("x.py", 'train = {"a": "${train.b}", "b": "${train.a}"}'), ("train.a refers to itself", "${train.b}", "value of its own")),
+    Case("a circle of values", written("x.py", 'train = {"a": "${train.b}", "b": "${train.a}"}'),
+         ("train.a refers to itself", "${train.b}", "value of its own")),
 ]  # fmt: skip
 
 
@@ -103,8 +107,10 @@ def test_a_yaml_of_a_run_is_read(tmp_path: Path) -> None:
 
 OVERRIDES = [
     Case("an unknown key", lambda: "train.max_itre=5", ("train.max_itre", "did you mean")),
-    Case("an unknown section", lambda: "trian.max_iter=5", ("trian.max_iter", "did you mean train")),
-    Case("text for a number", lambda: "train.max_iter=many", ("'many' is a text", "a whole number")),
+    Case("an unknown section", lambda: "trian.max_iter=5",
+         ("trian.max_iter", "did you mean train")),
+    Case("text for a number", lambda: "train.max_iter=many",
+         ("'many' is a text", "a whole number")),
     Case("a list for a number", lambda: "train.max_iter=[1,2]", ("a list", "a whole number")),
     Case("a number for a switch", lambda: "train.amp.enabled=1", ("true or false",)),
     Case("a fraction for a count", lambda: "train.max_iter=1.5", ("1.5", "a whole number")),
@@ -113,11 +119,15 @@ OVERRIDES = [
     Case("an endless rate", lambda: "optimizer.lr=inf", ("optimizer.lr is inf", "above 0")),
     Case("a rate of NaN", lambda: "optimizer.lr=nan", ("optimizer.lr is nan", "above 0")),
     Case("a negative rate", lambda: "optimizer.lr=-1.0", ("optimizer.lr is -1.0", "above 0")),
-    Case("negative batches", lambda: "dataloader.train.total_batch_size=-4", ("total_batch_size is -4",)),
-    Case("negative workers", lambda: "dataloader.train.num_workers=-1", ("num_workers is -1", "set")),
-    Case("brackets that never close", lambda: "train.max_iter=[1", ("train.max_iter=[1", "write key=value")),
+    Case("negative batches", lambda: "dataloader.train.total_batch_size=-4",
+         ("total_batch_size is -4",)),
+    Case("negative workers", lambda: "dataloader.train.num_workers=-1",
+         ("num_workers is -1", "set")),
+    Case("brackets that never close", lambda: "train.max_iter=[1",
+         ("train.max_iter=[1", "write key=value")),
     Case("nothing", lambda: "=", ("'='", "unknown config key")),
-    Case("a circle", lambda: "train.max_iter=${train.max_iter}", ("refers to itself", "value of its own")),
+    Case("a circle", lambda: "train.max_iter=${train.max_iter}",
+         ("refers to itself", "value of its own")),
 ]  # fmt: skip
 
 

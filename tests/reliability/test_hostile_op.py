@@ -54,11 +54,15 @@ def sets(**changes):
 
 
 REFUSED = [
-    Case("levels of 2**64 tokens", sets(shapes=((2**32, 2**32), (2, 2))), ("4294967296", "(2, 16, 2, 4)")),
-    Case("sides whose product is 0 in 64 bits", sets(shapes=((2**62, 4),)), ("tokens", "(2, 16, 2, 4)")),
-    Case("sides beyond 64 bits", sets(shapes=((2**70, 2**70), (2, 2))), ("tokens", "(2, 16, 2, 4)")),
+    Case("levels of 2**64 tokens", sets(shapes=((2**32, 2**32), (2, 2))),
+         ("4294967296", "(2, 16, 2, 4)")),
+    Case("sides whose product is 0 in 64 bits", sets(shapes=((2**62, 4),)),
+         ("tokens", "(2, 16, 2, 4)")),
+    Case("sides beyond 64 bits", sets(shapes=((2**70, 2**70), (2, 2))),
+         ("tokens", "(2, 16, 2, 4)")),
     Case("negative sides that add up", sets(shapes=((-4, -3), (2, 2))), ("at least 1", "(-4, -3)")),
-    Case("levels that do not add up", sets(shapes=((4, 3), (2, 3))), ("18 tokens", "(2, 16, 2, 4)")),
+    Case("levels that do not add up", sets(shapes=((4, 3), (2, 3))),
+         ("18 tokens", "(2, 16, 2, 4)")),
     Case("no levels", sets(shapes=()), ("shapes is empty", "at least one level")),
     Case("shapes that are text", sets(shapes="ab"), ("(height, width)", "ab")),
     Case("shapes that are nothing", sets(shapes=None), ("shapes", "(height, width)", "None")),
@@ -67,12 +71,14 @@ REFUSED = [
     Case("a shape that is nothing", sets(shapes=(None, (2, 2))), ("(height, width)", "None")),
     Case("no tokens", sets(value=lambda v: v[:, :0]), ("value must be", "(2, 0, 2, 4)")),
     Case("no heads", sets(value=lambda v: v[:, :, :0]), ("value must be", "(2, 16, 0, 4)")),
-    Case("complex values", sets(value=lambda v: v.to(torch.complex64)), ("value must be", "complex64")),
+    Case("complex values", sets(value=lambda v: v.to(torch.complex64)),
+         ("value must be", "complex64")),
     Case("truth values", sets(value=lambda v: v > 0), ("value must be float32", "bool")),
     Case("values without data", sets(value=lambda v: v.to("meta")), ("one device", "on meta")),
     Case("an array", sets(value=lambda v: v.numpy()), ("value must be a tensor", "ndarray")),
     Case("no value", sets(value=None), ("value must be a tensor", "NoneType")),
-    Case("a sparse value", sets(value=lambda v: v.to_sparse()), ("value must be a dense tensor", "sparse")),
+    Case("a sparse value", sets(value=lambda v: v.to_sparse()),
+         ("value must be a dense tensor", "sparse")),
 ]  # fmt: skip
 
 

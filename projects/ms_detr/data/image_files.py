@@ -35,9 +35,9 @@ def check_image_files(
 ) -> None:
     """Notes every file that is missing, unreadable, truncated, of another size or too deep.
 
-    Every file is decoded, most JPEGs at an eighth of their size. A JPEG that was cut and given an end mark
-    again decodes without an error, to grey below the cut: it is found too. Bytes that were changed
-    in the middle of a JPEG are not.
+    Every file is decoded, most JPEGs at an eighth of their size. A JPEG that was cut and given an
+    end mark again decodes without an error, to grey below the cut: it is found too. Bytes that were
+    changed in the middle of a JPEG are not.
 
     Args:
         images: entries of the json with "id", "file_name", "width", "height".

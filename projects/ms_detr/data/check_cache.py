@@ -14,8 +14,9 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from .summary import CocoSummary
 
@@ -98,15 +99,13 @@ def _read(entry: Path, image_root: str | os.PathLike[str]) -> CocoSummary | None
         return None
     try:
         kept = json.loads(entry.read_bytes())
-        summary = CocoSummary(
-            **{
-                field.name: tuple(value) if isinstance(value, list) else value
-                for field in fields(CocoSummary)
-                for value in (kept["summary"][field.name],)
-            }
-        )
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in kept["summary"].items()
+        }
+        summary = CocoSummary(**values)
         same = kept["images"] == _stamp(summary.files, image_root)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         logger.debug("%s is of no use, so all is checked again: %s", entry, error)
         return None
     return summary if same else None

@@ -23,7 +23,8 @@ def from_main_process(look: Callable[[], Any]) -> Any:
     """
     if comm.get_world_size() == 1:
         return look()
-    answer, failure = None, None
+    answer: tuple[Any, str | None] | None = None
+    failure: Exception | None = None
     if comm.is_main_process():
         try:
             answer = (look(), None)

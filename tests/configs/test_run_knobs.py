@@ -34,7 +34,7 @@ EXCEPT = {
     "train.ddp.broadcast_buffers": "of DistributedDataParallel, which one process does without",
     "train.ddp.find_unused_parameters": "likewise",
     "train.ddp.fp16_compression": "likewise",
-    "train.check_data": "for loaders that do not check; tests/engine/test_loop.py has one",
+    "train.check_data": "leaves out a check; see tests/engine/test_check_data.py",
     "dataloader.train.num_workers": "who reads the images, not which",
     "dataloader.test.num_workers": "likewise",
 }

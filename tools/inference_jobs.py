@@ -103,8 +103,22 @@ def _drift_figures(name: str, found: Drift) -> list[Figure]:
     arms = {"median score": found.median_score, "median box": found.median_box,
             "largest score": found.score, "largest box": found.box, "lost": found.lost}  # fmt: skip
     return [
-        Figure(f"{name}: drift of scores, median", found.median_score, "lower", None, "", arms),
-        Figure(f"{name}: drift of boxes, median", found.median_box, "lower", None, "images", arms),
+        Figure(
+            f"{name}: drift of scores, median",
+            1000 * found.median_score,
+            "lower",
+            None,
+            "thousandths",
+            arms,
+        ),
+        Figure(
+            f"{name}: drift of boxes, median",
+            1000 * found.median_box,
+            "lower",
+            None,
+            "thousandths of the image",
+            arms,
+        ),
     ]
 
 

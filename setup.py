@@ -189,5 +189,7 @@ setup(
         "tensorboard",
         "cloudpickle",
     ],
+    # What tools/benchmark_inference.py compares with.
+    extras_require={"benchmarks": ["onnx", "onnxruntime", "openvino"]},
     **build_options(),
 )

@@ -38,7 +38,7 @@ train = {
     # The same bits from the same seed on the same machine; slower on a GPU (docs/training.md).
     "deterministic": False,
     "cudnn_benchmark": False,
-    # Check annotations and image files before the first iteration, also where the loader's data
-    # set is not read with ms_detr.data.checked_dataset_dicts, which always checks.
+    # Check annotations and image files before the first iteration. What was found sound is not
+    # looked at again until it changes, see docs/data.md.
     "check_data": True,
 }

@@ -34,7 +34,7 @@ EXCEPT = {
     "train.ddp.find_unused_parameters": "likewise",
     "train.ddp.fp16_compression": "likewise",
     "train.accumulate": "changes memory, not numbers; tests/reliability/test_accumulate.py",
-    "train.check_data": "for loaders that do not check; tests/engine/test_loop.py has one",
+    "train.check_data": "leaves out a check; see tests/engine/test_check_data.py",
     "dataloader.train.num_workers": "who reads the images, not which",
     "dataloader.test.num_workers": "likewise",
 }

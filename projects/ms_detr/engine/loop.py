@@ -20,7 +20,14 @@ from torch import nn
 
 from .build import build, load_weights
 from .checkpoint import ReportingCheckpointer
-from .checks import check_classes, check_data, check_settings, check_supervisions, dataset_names
+from .checks import (
+    check_classes,
+    check_data,
+    check_settings,
+    check_supervisions,
+    dataset_names,
+    loader_node,
+)
 from .device import compute_deterministically, resolve_amp, resolve_device
 from .ema import WeightAverage, averaged_weights
 from .freeze import KeepFrozen, freeze_parts
@@ -152,10 +159,8 @@ def _build_loaders(cfg: DictConfig, *splits: str) -> dict[str, Any]:
     Building a loader reads its data set. The one for evaluation is built now, and kept, so that
     its defects show before the first iteration and not at the first evaluation.
     """
-    if comm.is_main_process():
-        check_data(cfg, *splits)
-    comm.synchronize()
-    nodes = {split: cfg.dataloader.get(split) for split in splits}
+    check_data(cfg, *splits)
+    nodes = {split: loader_node(cfg, split) for split in splits}
     return {split: node and build(node, f"dataloader.{split}") for split, node in nodes.items()}
 
 
@@ -190,9 +195,9 @@ def _ema_options(cfg: DictConfig) -> dict[str, Any] | None:
 
 def _distribute(cfg: DictConfig, model: nn.Module) -> nn.Module:
     """Wraps the model for several processes; on CPUs, no device may be named."""
-    on_gpu = next(model.parameters()).is_cuda
-    options = {} if on_gpu else {"device_ids": None}
-    return create_ddp_model(model, **options, **cfg.train.ddp)
+    device = next(model.parameters()).device
+    device_ids = [device.index] if device.type == "cuda" else None
+    return create_ddp_model(model, device_ids=device_ids, **cfg.train.ddp)
 
 
 def _load(

@@ -10,7 +10,7 @@ import torch
 from detectron2.utils import comm
 from torch import Tensor
 
-from ..errors import NonFiniteError
+from ..errors import NonFiniteElsewhere, NonFiniteError
 
 
 def supervision_sums(terms: Mapping[str, float]) -> dict[str, float]:
@@ -35,10 +35,12 @@ def describe_images(batch: Any) -> list[str]:
 
 
 def mean_over_processes(losses: Tensor) -> Tensor:
-    """The mean on the first process; nothing where there is only one process."""
+    """The mean, the same in all processes; nothing where there is only one process."""
     if comm.get_world_size() == 1:
         return losses.new_zeros(0)
-    return comm.reduce_dict({"losses": losses})["losses"]
+    mean = losses / comm.get_world_size()
+    torch.distributed.all_reduce(mean)
+    return mean
 
 
 def as_scalar(name: str, loss: Any) -> Tensor:
@@ -49,8 +51,13 @@ def as_scalar(name: str, loss: Any) -> Tensor:
     return loss.to(torch.promote_types(loss.dtype, torch.float32)).reshape(())
 
 
-def check_losses(terms: Mapping[str, float]) -> None:
-    """Raises NonFiniteError that names the terms which are not finite, or that their sum is not."""
+def check_losses(terms: Mapping[str, float], everywhere: Mapping[str, float]) -> None:
+    """Checks the loss terms of this process, and their means over processes.
+
+    Raises:
+        NonFiniteError: names the terms which are not finite, or says that their sum is not.
+        NonFiniteElsewhere: those of this process are finite.
+    """
     bad = {name: value for name, value in terms.items() if not math.isfinite(value)}
     if bad:
         raise NonFiniteError(
@@ -60,3 +67,6 @@ def check_losses(terms: Mapping[str, float]) -> None:
         )
     if not math.isfinite(sum(terms.values())):
         raise NonFiniteError("the total loss is not finite, although every term is", terms=terms)
+    bad = {name: value for name, value in everywhere.items() if not math.isfinite(value)}
+    if bad:
+        raise NonFiniteElsewhere("loss terms of another process are not finite", terms=bad)

@@ -174,7 +174,7 @@ class Trainer(SimpleTrainer):
 
         bad = [part for part, total in zip(parts, sums) if not math.isfinite(total)]
         self._suspects = [image for part in bad for image in part] or batch
-        check_losses(dict(zip(names, values)))
+        check_losses(dict(zip(names, values)), dict(zip(names, values[-len(names) :])))
         if math.isfinite(norm_value):
             if self.max_norm is not None:
                 scale_gradients(gradients, min(1.0, self.max_norm / (norm_value + 1e-6)))

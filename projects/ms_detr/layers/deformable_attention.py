@@ -63,29 +63,48 @@ class MultiScaleDeformableAttention(nn.Module):
         Returns:
             (B, N, C).
         """
+        self.check_levels(memory)
+        offsets, logits = self.samples(query_BNC, memory.dtype)
+        attended = self.sampled(self.values(memory), offsets, logits, reference_BNr, memory)
+        return self.output_proj(attended)
+
+    def check_levels(self, memory: FeaturePyramid) -> None:
+        """Raises ValueError if the pyramid has another number of levels than the attention."""
         if len(memory.shapes) != self.num_levels:
             raise ValueError(
                 f"attention was built for {self.num_levels} levels, the pyramid has "
                 f"{len(memory.shapes)}: {memory.shapes}; make num_levels of neck, encoder and "
                 "decoder equal"
             )
-        images, num_queries, _ = query_BNC.shape
-        per_head = (images, num_queries, self.num_heads)
+
+    def values(self, memory: FeaturePyramid) -> Tensor:
+        """What the tokens are read as, (B, S, C); zero on padding."""
         # The projection is this module's own, so its padding can be cleared in place.
         value = self.value_proj(memory.tokens_BSC)
-        value = value.masked_fill_(memory.padding_BS[..., None], 0.0)
-        value = value.view(images, value.shape[1], self.num_heads, -1)
-        offsets = self.sampling_offsets(query_BNC).to(memory.dtype)
-        logits = self.attention_weights(query_BNC).to(memory.dtype)
+        return value.masked_fill_(memory.padding_BS[..., None], 0.0)
+
+    def samples(self, query: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Offsets (..., H * L * Z * 2) and logits (..., H * L * Z) of queries (..., C)."""
         # Places and weights stay at least in float32 where features are of half precision.
-        attended = fused_deform_attn(
-            value,
+        return self.sampling_offsets(query).to(dtype), self.attention_weights(query).to(dtype)
+
+    def sampled(
+        self,
+        value_BSC: Tensor,
+        offsets: Tensor,
+        logits: Tensor,
+        reference_BNr: Tensor,
+        memory: FeaturePyramid,
+    ) -> Tensor:
+        """What is read of the values, (B, N, C), given :meth:`samples` of the queries."""
+        per_head = (*reference_BNr.shape[:2], self.num_heads)
+        return fused_deform_attn(
+            value_BSC.unflatten(-1, (self.num_heads, -1)),
             memory.shapes,
             self._on_levels(reference_BNr, memory),
             offsets.view(*per_head, self.num_levels, self.num_points, 2),
             logits.view(*per_head, -1),
         )
-        return self.output_proj(attended)
 
     @staticmethod
     def _on_levels(reference_BNr: Tensor, memory: FeaturePyramid) -> Tensor:

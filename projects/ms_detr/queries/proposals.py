@@ -41,16 +41,21 @@ class EncoderProposals(nn.Module):
 
     def forward(self, memory: FeaturePyramid) -> Proposals:
         anchors, valid = self.anchors(memory)
-        tokens = memory.tokens_BSC.masked_fill(~valid[..., None], 0.0)
-        tokens = self.norm(self.projection(tokens))
-        boxes = apply_delta(self.box_head(tokens).to(anchors.dtype), anchors)
-        nowhere = torch.ones_like(anchors)
+        features = self.features(memory.tokens_BSC.masked_fill(~valid[..., None], 0.0))
         return Proposals(
-            logits_BSK=self.class_head(tokens).to(anchors.dtype),
-            boxes_BS4=torch.where(valid[..., None], boxes, nowhere),
-            anchors_BS4=torch.where(valid[..., None], anchors, nowhere),
+            logits_BSK=self.class_head(features).to(anchors.dtype),
+            boxes_BS4=self.boxes(features, anchors, valid),
+            anchors_BS4=_where(valid, anchors),
             valid_BS=valid,
         )
+
+    def features(self, tokens: Tensor) -> Tensor:
+        """What both heads read, (..., C), of tokens (..., C)."""
+        return self.norm(self.projection(tokens))
+
+    def boxes(self, features: Tensor, anchors: Tensor, valid: Tensor) -> Tensor:
+        """Proposed boxes (..., 4) around anchors; (1, 1, 1, 1) where there is none."""
+        return _where(valid, apply_delta(self.box_head(features).to(anchors.dtype), anchors))
 
     def anchors(self, memory: FeaturePyramid) -> tuple[Tensor, Tensor]:
         """Anchors (B, S, 4), and (B, S) which may propose: on image, all of it in (0.01, 0.99)."""
@@ -62,3 +67,8 @@ class EncoderProposals(nn.Module):
         anchors = torch.cat([centers_BS2, torch.cat(sizes).expand_as(centers_BS2)], -1)
         inside = ((anchors > 0.01) & (anchors < 0.99)).all(-1)
         return anchors, inside & ~memory.padding_BS
+
+
+def _where(valid: Tensor, boxes: Tensor) -> Tensor:
+    """The boxes, (1, 1, 1, 1) where they are not valid."""
+    return torch.where(valid[..., None], boxes, torch.ones_like(boxes))

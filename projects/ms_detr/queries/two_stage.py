@@ -38,10 +38,13 @@ class ProposalQueries(QueryInitializer):
     def forward(self, memory: FeaturePyramid) -> tuple[Queries, Proposals]:
         proposals = self.proposals(memory)
         chosen_BN = self.ranked(proposals, 0, self.num_queries)
-        queries = self.queries_of(proposals, chosen_BN)
-        content_BNC = self.contents(queries.content_BNC)
-        proposals = replace(proposals, chosen_BN=chosen_BN)
-        return replace(queries, content_BNC=content_BNC), proposals
+        queries = self.started_from(_boxes(proposals, chosen_BN))
+        return queries, replace(proposals, chosen_BN=chosen_BN)
+
+    def started_from(self, reference_BN4: Tensor) -> Queries:
+        """The primary queries, given the boxes of the chosen proposals."""
+        queries = self.around(reference_BN4)
+        return replace(queries, content_BNC=self.contents(queries.content_BNC))
 
     def ranked(self, proposals: Proposals, first: int, count: int) -> Tensor:
         """Tokens (B, N) of a part of each image's best proposals, best first.
@@ -51,16 +54,12 @@ class ProposalQueries(QueryInitializer):
             first: how many of the best to leave out.
             count: how many to take after these; fewer come if the image has fewer tokens.
         """
-        # A token without an anchor comes last, and only when there is nothing else.
         scores_BS = self.scores(proposals.logits_BSK.detach())
-        scores_BS = scores_BS.masked_fill(~proposals.valid_BS, -float("inf"))
-        return scores_BS.topk(min(first + count, scores_BS.shape[1]))[1][:, first:]
+        return best_tokens(scores_BS, proposals.valid_BS, first + count)[:, first:]
 
     def queries_of(self, proposals: Proposals, token_BN: Tensor) -> Queries:
         """Queries around the boxes that the tokens propose; contents follow from the boxes."""
-        boxes_BS4 = proposals.boxes_BS4.detach()
-        reference_BN4 = boxes_BS4.gather(1, token_BN[..., None].expand(-1, -1, 4))
-        return self.around(reference_BN4)
+        return self.around(_boxes(proposals, token_BN))
 
     def scores(self, logits_BSK: Tensor) -> Tensor:
         """What proposals are ranked by (B, S), largest first."""
@@ -132,6 +131,20 @@ class MixedSelectionQueries(TwoStageQueries):
 
     def contents(self, proposed_BNC: Tensor) -> Tensor:
         return first_rows(self.content, proposed_BNC)
+
+
+def best_tokens(scores_BS: Tensor, valid_BS: Tensor, count: int) -> Tensor:
+    """Tokens (B, N) with the best scores, best first; fewer if an image has fewer tokens.
+
+    A token that is not valid comes last, and only when there is nothing else.
+    """
+    scores_BS = scores_BS.masked_fill(~valid_BS, -float("inf"))
+    return scores_BS.topk(min(count, scores_BS.shape[1]))[1]
+
+
+def _boxes(proposals: Proposals, token_BN: Tensor) -> Tensor:
+    """Boxes (B, N, 4) that tokens propose; no gradient flows back."""
+    return proposals.boxes_BS4.detach().gather(1, token_BN[..., None].expand(-1, -1, 4))
 
 
 def first_rows(embedding: nn.Embedding, like_BNC: Tensor) -> Tensor:

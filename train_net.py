@@ -21,9 +21,9 @@ from detectron2.engine import default_argument_parser, launch
 
 from ms_detr.data.errors import DatasetError
 from ms_detr.engine import check_processes, do_eval_only, do_train, setup
-from ms_detr.errors import ConfigError, NonFiniteError
+from ms_detr.errors import ConfigError, NonFiniteError, OutputError
 
-USER_ERRORS = (ConfigError, DatasetError, NonFiniteError)
+USER_ERRORS = (ConfigError, DatasetError, NonFiniteError, OutputError)
 
 
 def main(args: argparse.Namespace, messages: Any = None) -> dict:

@@ -6,6 +6,7 @@ from .device import resolve_amp, resolve_device
 from .freeze import KeepFrozen, freeze_parts
 from .loop import do_eval_only, do_test, do_train
 from .parameters import get_parameter_groups
+from .preemption import StopSignals
 from .setup import check_processes, prepare_dataset, setup
 from .trainer import Trainer
 from .writers import ProgressWriter, build_writers

@@ -59,17 +59,24 @@ def _refusing_key(node: Any, key: str) -> str:
     return key
 
 
-def load_weights(checkpointer: DetectionCheckpointer, path: str, resume: bool = False) -> None:
-    """Loads a checkpoint, or with ``resume`` the last one of the run if there is one.
+def load_weights(
+    checkpointer: DetectionCheckpointer, path: str, resume: bool = False
+) -> dict[str, Any]:
+    """Loads a checkpoint, or with ``resume`` the last sound one of the run if there are any.
+
+    Returns:
+        What else the file holds.
 
     Raises:
         ConfigError: the file is not a checkpoint, or not one that fits.
     """
     source = "train.init_checkpoint"
     if resume and checkpointer.has_checkpoint():
-        path, source = checkpointer.get_checkpoint_file(), "--resume"
+        path, source = checkpointer.save_dir, "--resume"
     try:
-        checkpointer.resume_or_load(path, resume=resume)
+        return checkpointer.resume_or_load(path, resume=resume)
+    except ConfigError:
+        raise
     except _LOAD_ERRORS as error:
         logger.debug("loading %s failed", path, exc_info=True)
         reason = (str(error).strip() or "no reason given").splitlines()[0][:200]

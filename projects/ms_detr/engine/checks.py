@@ -17,6 +17,7 @@ from torch import nn
 from ..config import iterate_nodes
 from ..data import DatasetError, check_dataset, checked_dataset_dicts
 from ..errors import ConfigError
+from .checkpoint_files import has_checkpoints
 from .mask_checks import check_masks, target_of
 
 
@@ -131,8 +132,7 @@ def check_init_checkpoint(cfg: DictConfig, *, resume: bool = False, evaluate: bo
             "train.init_checkpoint is empty, so there are no weights to evaluate; "
             "set train.init_checkpoint=.../model_final.pth"
         )
-    last = os.path.join(cfg.train.output_dir, "last_checkpoint")
-    if resume and not evaluate and os.path.isfile(last):
+    if resume and not evaluate and has_checkpoints(cfg.train.output_dir):
         return
     if path and "://" not in path and not os.path.isfile(path):
         raise ConfigError(

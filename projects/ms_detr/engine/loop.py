@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import inference_on_dataset, print_csv_format
@@ -18,17 +16,23 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
+from ..data.workers import keep_workers
+from .best import BestWeights
 from .build import build, load_weights
 from .checkpoint import ReportingCheckpointer
+from .checkpoint_files import keep_earlier_run
 from .checks import check_classes, check_data, check_settings, check_supervisions, dataset_names
 from .device import resolve_amp, resolve_device
+from .events import last_iteration
+from .files import remove_leftovers
 from .freeze import KeepFrozen, freeze_parts
+from .hooks import Evaluate, SaveCheckpoints, WriteMetrics
+from .preemption import StoppableLoader
+from .results import Results, read_results, save_results
+from .run_settings import report_changes, run_settings
 from .trainer import Trainer
-from .writers import build_writers, keep_old_metrics
 
 logger = logging.getLogger(__name__)
-
-Results = dict[str, Any]
 
 
 def do_train(cfg: DictConfig, resume: bool = False) -> Results:
@@ -49,6 +53,8 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
         the first.
     """
     check_settings(cfg, resume=resume)
+    if comm.is_main_process():
+        remove_leftovers(cfg.train.output_dir)
     loaders = _build_loaders(cfg, "train", "test")
     model = _build_model(cfg, dataset_names(cfg))
     check_supervisions(model)
@@ -56,25 +62,13 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
     _log_size(model)
     trainer = _build_trainer(cfg, model, loaders["train"])
     checkpointer = ReportingCheckpointer(trainer.model, cfg.train.output_dir, trainer=trainer)
-    resumed = resume and checkpointer.has_checkpoint()
-    if comm.is_main_process() and not resumed:
-        keep_old_metrics(cfg.train.output_dir)
-    results: Results = {}
-
-    def evaluate() -> Results:
-        # detectron2 evaluates after the last iteration even if that iteration failed.
-        results.clear()
-        results.update({} if trainer.failed else do_test(cfg, trainer.model, loaders["test"]))
-        return results
-
-    trainer.register_hooks([KeepFrozen(frozen)])
-    trainer.register_hooks(_build_hooks(cfg, checkpointer, evaluate))
+    evaluate = _register_hooks(cfg, trainer, checkpointer, loaders["test"], frozen)
     start = _load(cfg, trainer, checkpointer, resume)
-    if start >= cfg.train.max_iter:
-        logger.info("iteration %d of %d is done: nothing to train", start, cfg.train.max_iter)
-        return _save_results(cfg, do_test(cfg, trainer.model, loaders["test"]), start)
-    trainer.train(start, cfg.train.max_iter)
-    return _save_results(cfg, results, cfg.train.max_iter)
+    if resume and (known := _finished(cfg, start)) is not None:
+        logger.info("all %d iterations are done and evaluated: nothing is left to do", start)
+        return known
+    trainer.train(start, max(start, cfg.train.max_iter))
+    return evaluate.results
 
 
 def do_test(cfg: DictConfig, model: nn.Module, loader: Iterable[Any] | None = None) -> Results:
@@ -112,7 +106,9 @@ def do_eval_only(cfg: DictConfig) -> Results:
     model = _build_model(cfg, dataset_names(cfg, "test"))
     load_weights(ReportingCheckpointer(model), cfg.train.init_checkpoint)
     results = do_test(cfg, _distribute(cfg, model), loaders["test"])
-    return _save_results(cfg, results, None, "results_eval.json")
+    if comm.is_main_process():
+        save_results(os.path.join(cfg.train.output_dir, "results_eval.json"), results, None)
+    return results
 
 
 def _build_loaders(cfg: DictConfig, *splits: str) -> dict[str, Any]:
@@ -125,7 +121,10 @@ def _build_loaders(cfg: DictConfig, *splits: str) -> dict[str, Any]:
         check_data(cfg, *splits)
     comm.synchronize()
     nodes = {split: cfg.dataloader.get(split) for split in splits}
-    return {split: node and build(node, f"dataloader.{split}") for split, node in nodes.items()}
+    return {
+        split: node and keep_workers(build(node, f"dataloader.{split}"))
+        for split, node in nodes.items()
+    }
 
 
 def _build_model(cfg: DictConfig, names: Sequence[str]) -> nn.Module:
@@ -155,40 +154,73 @@ def _distribute(cfg: DictConfig, model: nn.Module) -> nn.Module:
 
 
 def _load(
-    cfg: DictConfig, trainer: Trainer, checkpointer: DetectionCheckpointer, resume: bool
+    cfg: DictConfig, trainer: Trainer, checkpointer: ReportingCheckpointer, resume: bool
 ) -> int:
     """Loads the weights to start from, and says with which iteration to begin."""
+    folder = cfg.train.output_dir
     resumed = resume and checkpointer.has_checkpoint()
     if resume and not resumed:
-        logger.warning(
-            "--resume: %s has no checkpoint, training starts from the beginning",
-            cfg.train.output_dir,
-        )
+        logger.warning("--resume: %s has no checkpoint, training starts from the beginning", folder)
     wanted = [group["lr"] for group in trainer.optimizer.param_groups]
-    load_weights(checkpointer, cfg.train.init_checkpoint, resume)
+    saved = load_weights(checkpointer, cfg.train.init_checkpoint, resume)
+    comm.synchronize()  # files of an earlier run are moved once everybody has read them
     if not resumed:
+        if comm.is_main_process():
+            keep_earlier_run(folder)
         return 0
     kept = [group.get("initial_lr", group["lr"]) for group in trainer.optimizer.param_groups]
     if not all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(wanted, kept)):
         logger.warning(
             "the checkpoint's learning rates %s are continued, not the config's %s", kept, wanted
         )
+    report_changes(saved.get("run", {}), run_settings(cfg))
     return trainer.iter + 1  # the checkpoint holds the iteration that was just finished
 
 
-def _build_hooks(
-    cfg: DictConfig, checkpointer: DetectionCheckpointer, evaluate: Callable[[], Results]
-) -> list[hooks.HookBase]:
-    is_main = comm.is_main_process()
-    scheduler = build(cfg.lr_multiplier, "lr_multiplier")
-    built = [hooks.IterationTimer(), hooks.LRScheduler(scheduler=scheduler)]
-    if is_main:
-        built.append(hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer))
-    built.append(hooks.EvalHook(cfg.train.eval_period, evaluate))
-    if is_main:
-        writers = build_writers(cfg.train.output_dir, cfg.train.max_iter)
-        built.append(hooks.PeriodicWriter(writers, period=cfg.train.log_period))
-    return built
+def _finished(cfg: DictConfig, start: int) -> Results | None:
+    """The results of a run that is over and has written everything; None if something is left."""
+    if start < cfg.train.max_iter:
+        return None
+    known = None
+    if comm.is_main_process():
+        written = last_iteration(os.path.join(cfg.train.output_dir, "metrics.json"))
+        if written >= start - 1:
+            known = read_results(os.path.join(cfg.train.output_dir, "results.json"), start)
+    known = comm.all_gather(known)[0]
+    return known if known is None or comm.is_main_process() else {}
+
+
+def _register_hooks(
+    cfg: DictConfig,
+    trainer: Trainer,
+    checkpointer: ReportingCheckpointer,
+    loader: Iterable[Any] | None,
+    frozen: Sequence[nn.Module],
+) -> Evaluate:
+    """The hooks in the order of :mod:`ms_detr.engine.hooks`; all processes have the same."""
+    settings, folder = cfg.train.checkpointer, cfg.train.output_dir
+
+    def evaluate() -> Results:
+        batches = None if loader is None else StoppableLoader(loader, trainer.signals)
+        return do_test(cfg, trainer.model, batches)
+
+    best = BestWeights(settings.get("best"), checkpointer, checkpointer.model.state_dict)
+    evaluation = Evaluate(
+        cfg.train.eval_period, evaluate, os.path.join(folder, "results.json"), best
+    )
+    trainer.register_hooks(
+        [
+            KeepFrozen(frozen),
+            hooks.IterationTimer(),
+            hooks.LRScheduler(scheduler=build(cfg.lr_multiplier, "lr_multiplier")),
+            SaveCheckpoints(
+                checkpointer, settings.period, settings.max_to_keep, {"run": run_settings(cfg)}
+            ),
+            evaluation,
+            WriteMetrics(folder, cfg.train.log_period),
+        ]
+    )
+    return evaluation
 
 
 def _log_size(model: nn.Module) -> None:
@@ -196,22 +228,3 @@ def _log_size(model: nn.Module) -> None:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     logger.info("Model:\n%s", model)
     logger.info("%.2f M parameters, of which %.2f M are trained", total / 1e6, trained / 1e6)
-
-
-def _save_results(
-    cfg: DictConfig, results: Results, iteration: int | None, name: str = "results.json"
-) -> Results:
-    """Writes the results; a metric that is not defined (no such object) becomes null."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: plain(inner) for name, inner in value.items()}
-        number = float(value)
-        return number if math.isfinite(number) else None
-
-    if comm.is_main_process():
-        path = os.path.join(cfg.train.output_dir, name)
-        with open(path, "w") as file:
-            json.dump({"iteration": iteration, "metrics": plain(dict(results))}, file, indent=2)
-        logger.info("results are in %s", path)
-    return results

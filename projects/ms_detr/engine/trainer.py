@@ -9,19 +9,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from detectron2.engine import SimpleTrainer
+import torch.distributed as dist
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from ..errors import NonFiniteError
 from .gradients import gradient_norms, scale_gradients
+from .training_loop import TrainingLoop
 
 logger = logging.getLogger(__name__)
-_LOOP_LOGGER = "detectron2.engine.train_loop"
 
 
-class Trainer(SimpleTrainer):
+class Trainer(TrainingLoop):
     """detectron2's trainer for a model that returns weighted losses by name.
 
     Each loss of a step is copied to the host once, together with the gradient norm; the guard
@@ -54,22 +54,12 @@ class Trainer(SimpleTrainer):
         self.max_norm = max_norm
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=amp_dtype == torch.float16)
         self.skipped_steps = 0
-        self.failed = False
         names = {id(p): name.removeprefix("module.") for name, p in model.named_parameters()}
         self._parameters = [
             (names.get(id(p), "(not in the model)"), p)
             for group in optimizer.param_groups
             for p in group["params"]
         ]
-
-    def train(self, start_iter: int, max_iter: int) -> None:
-        """Trains; a non-finite value is logged as its message, without a traceback."""
-        loop_logger = logging.getLogger(_LOOP_LOGGER)
-        loop_logger.addFilter(_state_non_finite)
-        try:
-            super().train(start_iter, max_iter)
-        finally:
-            loop_logger.removeFilter(_state_non_finite)
 
     def run_step(self) -> None:
         """One iteration; see the class for what it guarantees.
@@ -106,9 +96,11 @@ class Trainer(SimpleTrainer):
         norms = gradient_norms(gradients) if gradients else stacked.new_zeros(1)
         norm = torch.linalg.vector_norm(norms)
         losses_here = stacked.detach()
-        losses_all = _mean_over_processes(losses_here)
+        asked = self.signals.received is not None
+        losses_all = _mean_over_processes(losses_here, asked)
         numbers = torch.cat([norm[None], losses_here, losses_all]).tolist()  # the one wait
         norm_value, numbers = numbers[0], numbers[1:]
+        self.stopping = numbers.pop() > 0 if comm.get_world_size() > 1 else asked
 
         _check_losses(dict(zip(names, numbers)))
         if math.isfinite(norm_value):
@@ -176,14 +168,6 @@ class Trainer(SimpleTrainer):
             self.skipped_steps = state_dict["skipped_steps"]
 
 
-def _state_non_finite(record: logging.LogRecord) -> bool:
-    """Turns detectron2's record of an exception into the exception's own words."""
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, NonFiniteError):
-        record.msg, record.args, record.exc_info = "Training stops: %s", (str(error),), None
-    return True
-
-
 def supervision_sums(terms: Mapping[str, float]) -> dict[str, float]:
     """Sums the terms of each supervision: ``{"mixed/0/l1": 1., "mixed/1/l1": 2.}`` gives
     ``{"mixed": 3.}``. Names without a slash stand for themselves and are left out."""
@@ -205,11 +189,16 @@ def describe_images(batch: Any) -> list[str]:
     ]
 
 
-def _mean_over_processes(losses: Tensor) -> Tensor:
-    """The mean on the first process; nothing where there is only one process."""
+def _mean_over_processes(losses: Tensor, asked: bool) -> Tensor:
+    """Means over all processes: of the losses, and last of whether a process was asked to stop.
+
+    Nothing where there is only one process.
+    """
     if comm.get_world_size() == 1:
         return losses.new_zeros(0)
-    return comm.reduce_dict({"losses": losses})["losses"]
+    sums = torch.cat([losses, losses.new_full((1,), float(asked))])
+    dist.all_reduce(sums)
+    return sums / comm.get_world_size()
 
 
 def _as_scalar(name: str, loss: Any) -> Tensor:

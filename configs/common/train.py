@@ -8,6 +8,9 @@ train = {
     "freeze": [],
     # 12 epochs of 7393 iterations, see schedule.py.
     "max_iter": 12 * 7393,
+    # An update is computed in so many parts, one after the other, to save memory; it stays one of
+    # dataloader.train.total_batch_size images.
+    "accumulate": 1,
     # "bf16" or "fp16" (with loss scaling); weights stay in float32.
     "amp": {"enabled": False, "dtype": "bf16"},
     # Total L2 norm of all gradients; None only measures it.
@@ -26,7 +29,8 @@ train = {
     "log_period": 20,
     # "auto" is the GPU if there is one, else the CPU.
     "device": "auto",
-    # Process r uses seed + r; a negative seed draws one.
+    # Of everything random: initial weights, order and augmentation of images, dropout, noise. A
+    # negative seed draws one.
     "seed": 42,
     "cudnn_benchmark": False,
     # Check annotations and image files before the first iteration, also where the loader's data

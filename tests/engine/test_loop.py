@@ -70,7 +70,7 @@ def test_saved_config_runs_again(scenes, tmp_path):
 
 
 def test_loss_falls(tiny_config, tmp_path):
-    do_train(tiny_config("train.max_iter=60", "train.eval_period=0"))
+    do_train(tiny_config("train.max_iter=240", "train.eval_period=0"))
     losses = [line["total_loss"] for line in read_metrics(tmp_path / "out") if "total_loss" in line]
     assert losses[-1] < 0.8 * losses[0]
 

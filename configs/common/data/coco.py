@@ -11,19 +11,15 @@ uniform. A box is dropped when less than 1e-5 pixels of a side are left of it, t
 
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
-from detectron2.data import (
-    DatasetMapper,
-    build_detection_test_loader,
-    build_detection_train_loader,
-)
+from detectron2.data import DatasetMapper, build_detection_test_loader
 from omegaconf import OmegaConf
 
-from ms_detr.data import DetrResize, checked_dataset_dicts
+from ms_detr.data import DetrResize, build_train_loader, checked_dataset_dicts
 from ms_detr.evaluation import CocoEvaluator
 
 dataloader = OmegaConf.create()
 
-dataloader.train = L(build_detection_train_loader)(
+dataloader.train = L(build_train_loader)(
     # COCO's own train2017 has two boxes of zero height; "skip" lets them through to the mapper,
     # which drops them
     dataset=L(checked_dataset_dicts)(names="coco_2017_train", degenerate="skip"),

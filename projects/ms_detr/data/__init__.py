@@ -10,9 +10,9 @@ from .coco import (
     register_shapes,
 )
 from .errors import DatasetError
-from .lvis import build_repeat_factor_loader
 from .mapper import InstanceMaskMapper
 from .shapes import SHAPE_CATEGORY_IDS, ShapesDataset, generate_shapes
+from .train_loader import TrainLoader, build_train_loader
 
 __all__ = [
     "SHAPE_CATEGORY_IDS",
@@ -22,7 +22,8 @@ __all__ = [
     "DetrResize",
     "InstanceMaskMapper",
     "ShapesDataset",
-    "build_repeat_factor_loader",
+    "TrainLoader",
+    "build_train_loader",
     "check_coco_json",
     "check_dataset",
     "checked_dataset_dicts",

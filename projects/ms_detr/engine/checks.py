@@ -36,6 +36,7 @@ def check_values(cfg: DictConfig) -> None:
     _check(cfg, "train.checkpointer.max_to_keep", whole=True, low=1, optional=True)
     _check(cfg, "train.eval_period", whole=True, low=0)
     _check(cfg, "train.seed", whole=True)
+    _check(cfg, "train.accumulate", whole=True, low=1)
     _check(cfg, "train.clip_grad.max_norm", above=0.0, optional=True)
     _check(cfg, "optimizer.lr", above=0.0)
     _check(cfg, "optimizer.weight_decay", low=0.0)

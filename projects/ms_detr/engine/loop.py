@@ -143,6 +143,8 @@ def _build_trainer(cfg: DictConfig, model: nn.Module, loader: Iterable[Any]) -> 
         build(optimizer, "optimizer"),
         amp_dtype=resolve_amp(cfg.train.amp.enabled, cfg.train.amp.dtype, device),
         max_norm=cfg.train.clip_grad.max_norm,
+        seed=cfg.train.seed if cfg.train.seed >= 0 else comm.shared_random_seed(),
+        accumulate=cfg.train.get("accumulate", 1),
     )
 
 

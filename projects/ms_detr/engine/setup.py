@@ -127,11 +127,20 @@ def check_processes(num_processes: int) -> None:
 
 
 def _check_batch(cfg: DictConfig) -> None:
-    """detectron2 divides the batch among the processes, which has to come out even."""
+    """The batch is divided among the processes and their parts, which has to come out even."""
     loader = cfg.get("dataloader", {}).get("train") or {}
     total, processes = loader.get("total_batch_size"), comm.get_world_size()
-    if isinstance(total, int) and total % processes:
+    if not isinstance(total, int):
+        return
+    if total % processes:
         raise ConfigError(
             f"dataloader.train.total_batch_size={total} cannot be divided among {processes} "
             f"processes; set it to a multiple of {processes}"
+        )
+    parts = cfg.train.get("accumulate", 1)
+    if total // processes % parts:
+        raise ConfigError(
+            f"dataloader.train.total_batch_size={total} leaves {total // processes} images for "
+            f"each of {processes} processes, which cannot be split into train.accumulate={parts} "
+            f"equal parts; set train.accumulate to a divisor of {total // processes}"
         )

@@ -15,10 +15,12 @@ from .files import write_atomically
 logger = logging.getLogger(__name__)
 
 WINDOW = 20  # values that writers smooth over
+# Measured on the machine, iteration by iteration: a resumed run measures anew.
+_MEASURED = {"time", "data_time", "rank_data_time", "eta_seconds"}
 
 
 def storage_state(storage: EventStorage) -> dict[str, Any]:
-    """The last values of every scalar: all that a writer will ever read of the past.
+    """The last values of every scalar but times: all that a writer will ever read of the past.
 
     Returns:
         For each name, in the order of the storage, its smoothing hint and its last ``WINDOW``
@@ -31,6 +33,7 @@ def storage_state(storage: EventStorage) -> dict[str, Any]:
             "values": [(float(v), int(i)) for v, i in histories[name].values()[-WINDOW:]],
         }
         for name in storage.latest()
+        if name not in _MEASURED
     }
 
 

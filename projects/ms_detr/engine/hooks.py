@@ -50,10 +50,11 @@ class SaveCheckpoints(AfterCheckpoint):
         self.saved = self.trainer.start_iter - 1
 
     def after_step(self) -> None:
-        iteration = self.trainer.iter
-        if (iteration + 1) % self.period == 0 and not self.trainer.catching_up:
+        iteration, again = self.trainer.iter, self.trainer.catching_up
+        if (iteration + 1) % self.period == 0 and not again:
             self._save(name_of(iteration))
-        if iteration + 1 == self.trainer.max_iter and self.checkpointer.resumed_from != FINAL:
+        there = again and self.checkpointer.resumed_from == FINAL
+        if iteration + 1 == self.trainer.max_iter and not there:
             self._save(FINAL)
 
     def after_train(self) -> None:

@@ -62,9 +62,10 @@ class Accumulation:
         """
         if self.parts == 1:
             return {}
-        device = next(self.model.parameters()).device
+        parameter = next(self.model.parameters())
+        dtype = torch.promote_types(parameter.dtype, torch.float32)
         here = sum(len(image["instances"]) for image in batch)
-        return {"num_boxes": count_boxes(here, torch.float32, device)}
+        return {"num_boxes": count_boxes(here, dtype, parameter.device)}
 
     def exchange(self, number: int) -> AbstractContextManager:
         """Around forward and backward of a part: processes exchange gradients in the last only."""

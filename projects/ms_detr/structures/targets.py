@@ -24,7 +24,11 @@ def send(indices: Tensor, device: torch.device) -> Tensor:
 
 
 def count_boxes(here: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The normaliser of the published losses: objects per process, on average, at least 1.
+    """The normaliser of the published losses: objects per process, on average.
+
+    Without any object it is that of one: not 1 for each process, as in the published code, which
+    makes an update of several processes with fewer objects than processes smaller than the same
+    update of one process.
 
     Args:
         here: number of objects of this process.
@@ -34,7 +38,7 @@ def count_boxes(here: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     num_boxes = torch.full((), here, dtype=dtype, device=device)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(num_boxes)
-        num_boxes = num_boxes / torch.distributed.get_world_size()
+        return num_boxes.clamp(min=1) / torch.distributed.get_world_size()
     return num_boxes.clamp(min=1)
 
 
@@ -46,8 +50,8 @@ class Targets:
         labels_G: class index of every object, int64.
         boxes_G4: its box (cx, cy, w, h).
         counts: number of objects of every image; objects of one image are neighbours in G.
-        num_boxes: (), number of objects, averaged over all processes and at least 1: the
-            normaliser of the published losses.
+        num_boxes: (), number of objects of all processes (at least 1) by that of processes: the
+            normaliser of the published losses, see :func:`count_boxes`.
         masks: the masks of the objects; None where nothing is taught masks.
         image_G: image of every object, int64; made from ``counts``.
     """

@@ -150,9 +150,9 @@ def _build_trainer(cfg: DictConfig, model: nn.Module, loader: Iterable[Any]) -> 
 
 def _distribute(cfg: DictConfig, model: nn.Module) -> nn.Module:
     """Wraps the model for several processes; on CPUs, no device may be named."""
-    on_gpu = next(model.parameters()).is_cuda
-    options = {} if on_gpu else {"device_ids": None}
-    return create_ddp_model(model, **options, **cfg.train.ddp)
+    device = next(model.parameters()).device
+    device_ids = [device.index] if device.type == "cuda" else None
+    return create_ddp_model(model, device_ids=device_ids, **cfg.train.ddp)
 
 
 def _load(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
+
+from detectron2.utils import comm
 
 
 class Stopped(Exception):
@@ -18,17 +21,21 @@ class StopSignals:
     """Notes the first SIGTERM or SIGUSR1 while it is entered, instead of dying of it.
 
     SLURM sends SIGTERM before it takes a machine away, and with ``--signal=USR1@60`` SIGUSR1
-    before that. A second SIGTERM ends the process at once. Outside the main thread, where Python
-    has no signals, nothing is ever noted.
+    before that. A second SIGTERM ends the process at once; what follows the first within
+    ``SAME`` seconds is taken for the same one, which came on two ways: to the whole group, and
+    from the parent. Outside the main thread, where Python has no signals, nothing is ever noted.
     """
+
+    SAME = 2.0
 
     def __init__(self) -> None:
         self.received: str | None = None  # the signal's name
+        self._terminated: float | None = None  # when the first SIGTERM came
         self._process = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        self.received, self._process = None, os.getpid()
+        self.received, self._terminated, self._process = None, None, os.getpid()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGUSR1):
                 self._before[number] = signal.signal(number, self._note)
@@ -46,14 +53,23 @@ class StopSignals:
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a forked worker of a loader, which ends with its parent
-        if self.received is None:
-            self.received = signal.Signals(number).name
-        if number == signal.SIGTERM:
+        self.received = self.received or signal.Signals(number).name
+        if number != signal.SIGTERM:
+            return
+        now = time.monotonic()
+        if self._terminated is None:
+            self._terminated = now
+        elif now - self._terminated > self.SAME:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 class StoppableLoader:
-    """A loader that raises :class:`Stopped` at the next batch once a signal has come."""
+    """A loader for evaluation that ends early once a process was told to stop.
+
+    A process that was told reads no further batch. When all have read what they read, they agree:
+    if one was told, all raise :class:`Stopped`, and none waits for another's predictions.
+    """
 
     def __init__(self, loader: Iterable[Any], signals: StopSignals) -> None:
         self.loader, self.signals = loader, signals
@@ -62,13 +78,17 @@ class StoppableLoader:
         return len(self.loader)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Any]:
+        yield from self._until_told()
+        if any(comm.all_gather(self.signals.received is not None)):
+            raise Stopped
+
+    def _until_told(self) -> Iterator[Any]:
         try:
             for batch in self.loader:
                 if self.signals.received:
-                    raise Stopped
+                    return
                 yield batch
-        except RuntimeError as error:
+        except RuntimeError:
             # A scheduler signals the whole group; torch says so when a worker dies of it.
-            if self.signals.received:
-                raise Stopped from error
-            raise
+            if not self.signals.received:
+                raise

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..arguments import require_whole
 from ..data import TrainLoader
-from ..errors import NonFiniteError
+from ..errors import NonFiniteElsewhere, NonFiniteError
 from ..seeding import Purpose, seed_generators
 from .accumulation import Accumulation
 from .gradients import gradient_norms, scale_gradients
@@ -146,7 +146,7 @@ class Trainer(TrainingLoop):
 
         bad = [part for part, total in zip(parts, sums) if not math.isfinite(total)]
         self._suspects = [image for part in bad for image in part] or batch
-        _check_losses(dict(zip(names, values)))
+        _check_losses(dict(zip(names, values)), dict(zip(names, values[-len(names) :])))
         if math.isfinite(norm_value):
             if self.max_norm is not None:
                 scale_gradients(gradients, min(1.0, self.max_norm / (norm_value + 1e-6)))
@@ -221,7 +221,7 @@ class Trainer(TrainingLoop):
             storage.put_scalar("skipped_steps", self.skipped_steps, smoothing_hint=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of detectron2's trainer, the seed, and the scaler of gradients if there is one."""
+        """The state of the loop, the seed, and that of the gradient scaler where there is one."""
         state = super().state_dict()
         state["seed"] = self.seed
         if self.scaler.is_enabled():
@@ -265,13 +265,13 @@ def describe_images(batch: Any) -> list[str]:
 def _mean_over_processes(losses: Tensor, asked: bool) -> Tensor:
     """Means over all processes: of the losses, and last of whether a process was asked to stop.
 
-    Nothing where there is only one process.
+    The same in all processes; nothing where there is only one process.
     """
     if comm.get_world_size() == 1:
         return losses.new_zeros(0)
-    sums = torch.cat([losses, losses.new_full((1,), float(asked))])
-    dist.all_reduce(sums)
-    return sums / comm.get_world_size()
+    mean = torch.cat([losses, losses.new_full((1,), float(asked))]) / comm.get_world_size()
+    dist.all_reduce(mean)
+    return mean
 
 
 def _as_scalar(name: str, loss: Any) -> Tensor:
@@ -281,7 +281,8 @@ def _as_scalar(name: str, loss: Any) -> Tensor:
     return loss.to(torch.promote_types(loss.dtype, torch.float32)).reshape(())
 
 
-def _check_losses(terms: Mapping[str, float]) -> None:
+def _check_losses(terms: Mapping[str, float], everywhere: Mapping[str, float]) -> None:
+    """Raises NonFiniteError for the losses of this process, or for their means over processes."""
     bad = {name: value for name, value in terms.items() if not math.isfinite(value)}
     if bad:
         raise NonFiniteError(
@@ -291,3 +292,6 @@ def _check_losses(terms: Mapping[str, float]) -> None:
         )
     if not math.isfinite(sum(terms.values())):
         raise NonFiniteError("the total loss is not finite, although every term is", terms=terms)
+    bad = {name: value for name, value in everywhere.items() if not math.isfinite(value)}
+    if bad:
+        raise NonFiniteElsewhere("loss terms of another process are not finite", terms=bad)

@@ -50,7 +50,12 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
 
     Returns:
         The results of the last evaluation, ``{"bbox": {"AP": ...}}``; empty on all processes but
-        the first.
+        the first, and if the run was told to stop.
+
+    Raises:
+        ConfigError, DatasetError: what was given cannot be trained with.
+        NonFiniteError: a loss or a gradient became NaN or infinite.
+        OutputError: a file of the run cannot be written.
     """
     check_settings(cfg, resume=resume)
     if comm.is_main_process():
@@ -68,7 +73,7 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
         logger.info("all %d iterations are done and evaluated: nothing is left to do", start)
         return known
     trainer.train(start, max(start, cfg.train.max_iter))
-    return evaluate.results
+    return {} if trainer.stopping else evaluate.results
 
 
 def do_test(cfg: DictConfig, model: nn.Module, loader: Iterable[Any] | None = None) -> Results:

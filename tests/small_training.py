@@ -1,4 +1,4 @@
-"""A few updates of a small detector, in one process or several, to compare ways of computing them."""
+"""A few updates of a small detector, in one process or several, computed in several ways."""
 
 from __future__ import annotations
 

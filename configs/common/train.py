@@ -15,6 +15,9 @@ train = {
     "amp": {"enabled": False, "dtype": "bf16"},
     # Total L2 norm of all gradients; None only measures it.
     "clip_grad": {"max_norm": 0.1},
+    # An average of the weights, evaluated beside them: over about 1 / (1 - decay) updates, fewer
+    # at the beginning (docs/training.md).
+    "ema": {"enabled": False, "decay": 0.9999, "warmup": 10},
     # Options of DistributedDataParallel.
     "ddp": {
         "broadcast_buffers": False,
@@ -32,6 +35,8 @@ train = {
     # Of everything random: initial weights, order and augmentation of images, dropout, noise. A
     # negative seed draws one.
     "seed": 42,
+    # The same bits from the same seed on the same machine; slower on a GPU (docs/training.md).
+    "deterministic": False,
     "cudnn_benchmark": False,
     # Check annotations and image files before the first iteration, also where the loader's data
     # set is not read with ms_detr.data.checked_dataset_dicts, which always checks.

@@ -147,8 +147,8 @@ def test_refusals():
 
 @pytest.mark.parametrize(
     "parts, words",
-    [("3", "16 images for each of 1 processes.*divisor of 16"), ("0", "at least 1"), ("a", "whole")],
-)  # fmt: skip
+    [("3", "16 images for each of 1 processes.*of 16"), ("0", "at least 1"), ("a", "whole")],
+)
 def test_setup_refuses_what_cannot_be_divided(parts, words, repository, tmp_path):
     config = str(repository / "configs" / PLAIN)
     given = ["--config-file", config, f"train.output_dir={tmp_path}", f"train.accumulate={parts}"]

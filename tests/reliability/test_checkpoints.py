@@ -270,7 +270,7 @@ def test_nothing_sound_is_never_a_new_start(scenes, tmp_path):
 
 def best_of(tmp_path: Path, metric: str | None) -> tuple[BestWeights, nn.Module]:
     model = nn.Linear(1, 1)
-    return BestWeights(metric, ReportingCheckpointer(model, str(tmp_path)), model.state_dict), model
+    return BestWeights(metric, ReportingCheckpointer(model, str(tmp_path)), model), model
 
 
 def test_the_best_weights(tmp_path):

@@ -65,6 +65,8 @@ KINDS = {
     "bf16": ["train.amp.enabled=True"],
     "fp16 and its scaler": ["train.amp.enabled=True", "train.amp.dtype=fp16"],
     "accumulated": ["train.accumulate=2"],
+    "averaged": ["train.ema.enabled=True", "train.checkpointer.best=ema/bbox/AP"],
+    "all at once": ["train.ema.enabled=True", "train.accumulate=2", "train.amp.enabled=True"],
     "workers": ["dataloader.train.num_workers=2", "dataloader.test.num_workers=1"],
     "log every 5": ["train.log_period=5", "train.eval_period=3"],
     "no evaluation": ["train.eval_period=0", "train.checkpointer.best=null"],
@@ -75,12 +77,9 @@ KINDS = {
 def test_kinds_of_training(kind, scenes, tmp_path):
     out, whole, given = tmp_path / "run", tmp_path / "whole", KINDS[kind]
     train(whole, scenes, *given)
-    interrupt(out, scenes, 14 if kind == "accumulated" else 8, *given)
+    interrupt(out, scenes, 14 if "train.accumulate=2" in given else 8, *given)
     train(out, scenes, *given, resume=True)
-    if "train.checkpointer.best=null" in given:
-        assert not (whole / "model_best.pth").exists()
-        for folder in (out, whole):
-            shutil.copy(folder / "model_final.pth", folder / "model_best.pth")
+    assert (whole / "model_best.pth").exists() == ("train.checkpointer.best=null" not in given)
     assert_same_run(out, whole)
 
 
@@ -238,6 +237,17 @@ def test_hooks_of_users_are_called(scenes, tmp_path):
     calls.clear()
     trainer.train(8, 9)
     assert calls == ["before_train", "before 8", "after 8", "after_train 9 9"]
+
+
+def test_the_best_average(scenes, tmp_path):
+    given = ("train.ema.enabled=True", "train.checkpointer.best=ema/bbox/AP")
+    train(tmp_path, scenes, *given, "train.max_iter=4")
+    best = torch.load(tmp_path / "model_best.pth", weights_only=True)
+    saved = torch.load(tmp_path / "model_final_ema.pth", weights_only=True)
+    assert differences(best["model"], saved["model"]) == []
+    assert differences(best["model"], final(tmp_path)["model"]) != []
+    with pytest.raises(ConfigError, match="no average of the weights is kept"):
+        train(tmp_path / "other", scenes, given[1])
 
 
 def small_ms_detr(out, scenes):

@@ -1,4 +1,4 @@
-"""The stream of training data: its laws, and that nothing but seed and position decides an image."""
+"""The stream of training data: its laws, and what decides how an image comes out of it."""
 
 from __future__ import annotations
 

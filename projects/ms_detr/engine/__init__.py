@@ -2,7 +2,8 @@
 
 from .checkpoint import ReportingCheckpointer
 from .checks import check_classes, check_data, check_output_dir, check_values, dataset_names
-from .device import resolve_amp, resolve_device
+from .device import compute_deterministically, resolve_amp, resolve_device
+from .ema import WeightAverage
 from .freeze import KeepFrozen, freeze_parts
 from .launch import argument_parser, launch
 from .loop import do_eval_only, do_test, do_train
@@ -19,6 +20,7 @@ __all__ = [
     "ProgressWriter",
     "ReportingCheckpointer",
     "Trainer",
+    "WeightAverage",
     "argument_parser",
     "build_writers",
     "check_classes",
@@ -28,6 +30,7 @@ __all__ = [
     "check_values",
     "chosen_device",
     "dataset_names",
+    "compute_deterministically",
     "do_eval_only",
     "do_test",
     "do_train",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+
+from torch import nn
 
 from ..errors import ConfigError
 from .checkpoint import ReportingCheckpointer
@@ -22,16 +23,16 @@ class BestWeights:
     Args:
         metric: the name of what is compared, higher is better: "bbox/AP"; None keeps nothing.
         checkpointer: writes the file.
-        weights: gives the weights that the metric is about.
+        model: the model that the metric is about.
     """
 
     def __init__(
         self,
         metric: str | None,
         checkpointer: ReportingCheckpointer,
-        weights: Callable[[], dict[str, Any]],
+        model: nn.Module,
     ) -> None:
-        self.metric, self.checkpointer, self.weights = metric, checkpointer, weights
+        self.metric, self.checkpointer, self.model = metric, checkpointer, model
         self.value: float | None = None  # the best so far
 
     def update(self, results: Mapping[str, float], iteration: int) -> None:
@@ -55,4 +56,4 @@ class BestWeights:
         self.value = value
         logger.info("%s %.4f is the best so far", self.metric, value)
         found = {"iteration": iteration, "metric": {self.metric: value}}
-        self.checkpointer.save_content(BEST, {"model": self.weights(), **found})
+        self.checkpointer.save_content(BEST, {"model": self.model.state_dict(), **found})

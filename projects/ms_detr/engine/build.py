@@ -65,7 +65,7 @@ def load_weights(
     """Loads a checkpoint, or with ``resume`` the last sound one of the run if there are any.
 
     Returns:
-        What else the file holds.
+        What the file holds beside the model and, with ``resume``, the trainer.
 
     Raises:
         ConfigError: the file is not a checkpoint, or not one that fits.

@@ -34,9 +34,23 @@ def check_values(cfg: DictConfig) -> None:
     for key in ("train.max_iter", "train.log_period", "train.checkpointer.period"):
         _check(cfg, key, whole=True, low=1)
     _check(cfg, "train.checkpointer.max_to_keep", whole=True, low=1, optional=True)
+    best = str(OmegaConf.select(cfg, "train.checkpointer.best", default=None))
+    if best.startswith("ema/") and not OmegaConf.select(cfg, "train.ema.enabled", default=False):
+        raise ConfigError(
+            f"train.checkpointer.best is {best!r}, but no average of the weights is kept; set "
+            f"train.ema.enabled=True or train.checkpointer.best={best.removeprefix('ema/')}"
+        )
     _check(cfg, "train.eval_period", whole=True, low=0)
     _check(cfg, "train.seed", whole=True)
     _check(cfg, "train.accumulate", whole=True, low=1)
+    _check(cfg, "train.ema.decay", low=0.0)
+    _check(cfg, "train.ema.warmup", whole=True, low=0)
+    flags = [OmegaConf.select(cfg, f"train.{key}") for key in ("deterministic", "cudnn_benchmark")]
+    if all(flags):
+        raise ConfigError(
+            "train.cudnn_benchmark chooses algorithms by their speed, which differs from run to "
+            "run, so train.deterministic=True excludes it; set one of them to False"
+        )
     _check(cfg, "train.clip_grad.max_norm", above=0.0, optional=True)
     _check(cfg, "optimizer.lr", above=0.0)
     _check(cfg, "optimizer.weight_decay", low=0.0)

@@ -74,6 +74,8 @@ class SaveCheckpoints(AfterCheckpoint):
         self.saved = self.trainer.iter
         if not comm.is_main_process():
             return
+        if name == FINAL and self.trainer.ema is not None:
+            self.trainer.ema.save(os.path.join(self.checkpointer.save_dir, f"{FINAL}_ema.pth"))
         self.checkpointer.save(name, iteration=self.saved, **self.extra)
         if self.max_to_keep is not None:
             with output_errors("the output directory", self.checkpointer.save_dir):

@@ -22,7 +22,8 @@ from .build import build, load_weights
 from .checkpoint import ReportingCheckpointer
 from .checkpoint_files import keep_earlier_run
 from .checks import check_classes, check_data, check_settings, check_supervisions, dataset_names
-from .device import resolve_amp, resolve_device
+from .device import compute_deterministically, resolve_amp, resolve_device
+from .ema import WeightAverage, averaged_weights
 from .events import last_iteration
 from .files import remove_leftovers
 from .freeze import KeepFrozen, freeze_parts
@@ -40,7 +41,8 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
 
     Data and class counts are checked first. ``train.output_dir`` then receives ``metrics.json``
     (one line per ``log_period``), TensorBoard's event files, checkpoints, and ``results.json``
-    (the last evaluation).
+    (the last evaluation). With ``train.ema.enabled`` the averaged weights are evaluated too, and
+    left in ``model_final_ema.pth``.
 
     Args:
         cfg: a config with ``model``, ``dataloader``, ``optimizer``, ``lr_multiplier`` and
@@ -49,8 +51,8 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
             weights, optimizer state and iteration win over ``train.init_checkpoint``.
 
     Returns:
-        The results of the last evaluation, ``{"bbox": {"AP": ...}}``; empty on all processes but
-        the first, and if the run was told to stop.
+        The results of the last evaluation, ``{"bbox": {"AP": ...}}``, those of averaged weights
+        under "ema"; empty on all processes but the first, and if the run was told to stop.
 
     Raises:
         ConfigError, DatasetError: what was given cannot be trained with.
@@ -58,6 +60,7 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
         OutputError: a file of the run cannot be written.
     """
     check_settings(cfg, resume=resume)
+    compute_deterministically(cfg.train.get("deterministic", False))
     if comm.is_main_process():
         remove_leftovers(cfg.train.output_dir)
     loaders = _build_loaders(cfg, "train", "test")
@@ -102,17 +105,37 @@ def do_test(cfg: DictConfig, model: nn.Module, loader: Iterable[Any] | None = No
 def do_eval_only(cfg: DictConfig) -> Results:
     """Evaluates the weights of ``train.init_checkpoint`` and saves ``results_eval.json``.
 
+    With ``train.ema.enabled`` so are the averaged weights that the checkpoint holds.
+
     What a run left in the same folder, such as its ``results.json``, stays as it is. Only the
     data sets of ``dataloader.test`` are read (and what ``model`` reads, such as a json whose
     classes it counts).
     """
     check_settings(cfg, evaluate=True)
+    compute_deterministically(cfg.train.get("deterministic", False))
     loaders = _build_loaders(cfg, "test")
     model = _build_model(cfg, dataset_names(cfg, "test"))
-    load_weights(ReportingCheckpointer(model), cfg.train.init_checkpoint)
-    results = do_test(cfg, _distribute(cfg, model), loaders["test"])
+    path = cfg.train.init_checkpoint
+    rest = load_weights(ReportingCheckpointer(model), path)
+    average = None
+    if _ema_options(cfg) is not None:
+        average = copy.deepcopy(model)
+        average.load_state_dict(averaged_weights(rest, path))
+    results = _test_both(cfg, _distribute(cfg, model), average, loaders["test"])
     if comm.is_main_process():
         save_results(os.path.join(cfg.train.output_dir, "results_eval.json"), results, None)
+    return results
+
+
+def _test_both(
+    cfg: DictConfig, model: nn.Module, average: nn.Module | None, loader: Iterable[Any] | None
+) -> Results:
+    """Results of the model and, under "ema", of its average if there is one."""
+    results = do_test(cfg, model, loader)
+    if average is not None:
+        logger.info("the averaged weights:")
+        averaged = do_test(cfg, average, loader)
+        results |= {"ema": averaged} if averaged else {}
     return results
 
 
@@ -142,6 +165,7 @@ def _build_trainer(cfg: DictConfig, model: nn.Module, loader: Iterable[Any]) -> 
     optimizer = copy.deepcopy(cfg.optimizer)  # keeps its place in the config, for interpolations
     optimizer.params.model = model
     device = resolve_device(cfg.train.device)
+    ema = _ema_options(cfg)
     return Trainer(
         _distribute(cfg, model),
         loader,
@@ -150,7 +174,14 @@ def _build_trainer(cfg: DictConfig, model: nn.Module, loader: Iterable[Any]) -> 
         max_norm=cfg.train.clip_grad.max_norm,
         seed=cfg.train.seed if cfg.train.seed >= 0 else comm.shared_random_seed(),
         accumulate=cfg.train.get("accumulate", 1),
+        ema=None if ema is None else WeightAverage(model, **ema),
     )
+
+
+def _ema_options(cfg: DictConfig) -> dict[str, Any] | None:
+    """Options of the average of weights; None where it is not wanted."""
+    options = dict(cfg.train.get("ema") or {"enabled": False})
+    return options if options.pop("enabled") else None
 
 
 def _distribute(cfg: DictConfig, model: nn.Module) -> nn.Module:
@@ -206,12 +237,16 @@ def _register_hooks(
 ) -> Evaluate:
     """The hooks in the order of :mod:`ms_detr.engine.hooks`; all processes have the same."""
     settings, folder = cfg.train.checkpointer, cfg.train.output_dir
+    average = trainer.ema and trainer.ema.model
 
     def evaluate() -> Results:
         batches = None if loader is None else StoppableLoader(loader, trainer.signals)
-        return do_test(cfg, trainer.model, batches)
+        return _test_both(cfg, trainer.model, average, batches)
 
-    best = BestWeights(settings.get("best"), checkpointer, checkpointer.model.state_dict)
+    of_average = average is not None and str(settings.get("best")).startswith("ema/")
+    best = BestWeights(
+        settings.get("best"), checkpointer, average if of_average else checkpointer.model
+    )
     evaluation = Evaluate(
         cfg.train.eval_period, evaluate, os.path.join(folder, "results.json"), best
     )

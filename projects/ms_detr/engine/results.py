@@ -19,6 +19,8 @@ Results = dict[str, Any]
 def save_results(path: str | os.PathLike[str], results: Results, iteration: int | None) -> None:
     """Writes the results; a metric that is not defined (no such object) becomes null.
 
+    The file holds "iteration", "metrics", and "ema" where averaged weights were evaluated too.
+
     Args:
         path: the json file.
         results: as an evaluator returns them, ``{"bbox": {"AP": ...}}``.
@@ -34,7 +36,9 @@ def save_results(path: str | os.PathLike[str], results: Results, iteration: int 
         number = float(value)
         return number if math.isfinite(number) else None
 
-    content = {"iteration": iteration, "metrics": plain(dict(results))}
+    content: dict[str, Any] = {"iteration": iteration, "metrics": plain(dict(results))}
+    if "ema" in content["metrics"]:
+        content["ema"] = content["metrics"].pop("ema")
     write_text_atomically(path, json.dumps(content, indent=2), "the results")
     logger.info("results are in %s", path)
 
@@ -54,4 +58,6 @@ def read_results(path: str | os.PathLike[str], iteration: int) -> Results | None
     if not isinstance(content, dict) or content.get("iteration") != iteration:
         return None
     metrics = content.get("metrics")
-    return undefined(metrics) if isinstance(metrics, dict) else None
+    if not isinstance(metrics, dict):
+        return None
+    return undefined(metrics | ({"ema": content["ema"]} if "ema" in content else {}))

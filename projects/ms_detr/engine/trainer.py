@@ -9,17 +9,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from ..arguments import require_whole
 from ..data import TrainLoader
-from ..errors import NonFiniteElsewhere, NonFiniteError
+from ..errors import NonFiniteError
 from ..seeding import Purpose, seed_generators
 from .accumulation import Accumulation
+from .ema import WeightAverage
 from .gradients import gradient_norms, scale_gradients
+from .terms import (
+    as_scalar,
+    check_losses,
+    describe_images,
+    mean_over_processes,
+    supervision_sums,
+)
 from .training_loop import TrainingLoop
 
 logger = logging.getLogger(__name__)
@@ -48,6 +55,7 @@ class Trainer(TrainingLoop):
         max_norm: gradients are scaled down to this total L2 norm; None leaves them alone.
         seed: of everything random, at least 0; the same in all processes.
         accumulate: an update is computed in so many parts, see :class:`Accumulation`.
+        ema: an average of the model's weights, which every update of them is added to.
     """
 
     def __init__(
@@ -60,11 +68,13 @@ class Trainer(TrainingLoop):
         max_norm: float | None = 0.1,
         seed: int = 0,
         accumulate: int = 1,
+        ema: WeightAverage | None = None,
     ) -> None:
         require_whole("seed of the trainer", seed, 0)
         super().__init__(model, (), optimizer)  # detectron2 0.5 would start the loader here
         self.data_loader = data_loader
         self.seed = seed
+        self.ema = ema
         self._batches: Iterator[Any] | None = None
         self._accumulation = Accumulation(model, accumulate)
         self._suspects: Any = None  # the images that an error may come from
@@ -138,7 +148,7 @@ class Trainer(TrainingLoop):
         norm = torch.linalg.vector_norm(norms)
         losses_here = losses_PT.sum(0)
         asked = self.signals.received is not None
-        losses_all = _mean_over_processes(losses_here, asked)
+        losses_all = mean_over_processes(losses_here, asked)
         numbers = torch.cat([norm[None], losses_PT.sum(1), losses_here, losses_all])
         norm_value, *values = numbers.tolist()  # the one wait
         self.stopping = values.pop() > 0 if comm.get_world_size() > 1 else asked
@@ -146,7 +156,7 @@ class Trainer(TrainingLoop):
 
         bad = [part for part, total in zip(parts, sums) if not math.isfinite(total)]
         self._suspects = [image for part in bad for image in part] or batch
-        _check_losses(dict(zip(names, values)), dict(zip(names, values[-len(names) :])))
+        check_losses(dict(zip(names, values)), dict(zip(names, values[-len(names) :])))
         if math.isfinite(norm_value):
             if self.max_norm is not None:
                 scale_gradients(gradients, min(1.0, self.max_norm / (norm_value + 1e-6)))
@@ -155,6 +165,8 @@ class Trainer(TrainingLoop):
         self._log(dict(zip(names, values[-len(names) :])), norm_value, data_time)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.ema is not None and math.isfinite(norm_value):  # else the step was skipped
+            self.ema.update()
 
     def _backward(
         self, parts: Sequence[Any], options: dict[str, Tensor]
@@ -169,7 +181,7 @@ class Trainer(TrainingLoop):
                     self.device_type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None
                 ):
                     losses = self._forward(part, options)
-                stacked = torch.stack([_as_scalar(name, loss) for name, loss in losses.items()])
+                stacked = torch.stack([as_scalar(name, loss) for name, loss in losses.items()])
                 self.scaler.scale(stacked.sum()).backward()
             names = names or list(losses)
             if list(losses) != names:
@@ -221,9 +233,11 @@ class Trainer(TrainingLoop):
             storage.put_scalar("skipped_steps", self.skipped_steps, smoothing_hint=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the loop, the seed, and that of the gradient scaler where there is one."""
+        """The state of detectron2's trainer, the seed, and what is used of average and scaler."""
         state = super().state_dict()
         state["seed"] = self.seed
+        if self.ema is not None:
+            state["ema"] = self.ema.state_dict()
         if self.scaler.is_enabled():
             state["grad_scaler"] = self.scaler.state_dict()
             state["skipped_steps"] = self.skipped_steps
@@ -236,62 +250,16 @@ class Trainer(TrainingLoop):
         if saved != self.seed:
             logger.warning("the checkpoint's seed %d is continued, not %d", saved, self.seed)
             self.seed = saved
+        if self.ema is not None and "ema" in state_dict:
+            self.ema.load_state_dict(state_dict["ema"])
         if self.scaler.is_enabled() and "grad_scaler" in state_dict:
             self.scaler.load_state_dict(state_dict["grad_scaler"])
             self.skipped_steps = state_dict["skipped_steps"]
 
 
-def supervision_sums(terms: Mapping[str, float]) -> dict[str, float]:
-    """Sums the terms of each supervision: ``{"mixed/0/l1": 1., "mixed/1/l1": 2.}`` gives
-    ``{"mixed": 3.}``. Names without a slash stand for themselves and are left out."""
-    sums: dict[str, float] = {}
-    for name, value in terms.items():
-        supervision, slash, _ = name.partition("/")
-        if slash:
-            sums[supervision] = sums.get(supervision, 0.0) + value
-    return sums
-
-
-def describe_images(batch: Any) -> list[str]:
-    """One text per image of a batch: its id and its file, as far as the batch names them."""
-    images = batch if isinstance(batch, (list, tuple)) else []
-    return [
-        f"image_id {image.get('image_id', '?')}, file {image.get('file_name', '?')}"
-        for image in images
-        if isinstance(image, Mapping)
-    ]
-
-
-def _mean_over_processes(losses: Tensor, asked: bool) -> Tensor:
-    """Means over all processes: of the losses, and last of whether a process was asked to stop.
-
-    The same in all processes; nothing where there is only one process.
-    """
-    if comm.get_world_size() == 1:
-        return losses.new_zeros(0)
-    mean = torch.cat([losses, losses.new_full((1,), float(asked))]) / comm.get_world_size()
-    dist.all_reduce(mean)
-    return mean
-
-
-def _as_scalar(name: str, loss: Any) -> Tensor:
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise ValueError(f"loss {name!r} is {shape}: a model returns scalar tensors in training")
-    return loss.to(torch.promote_types(loss.dtype, torch.float32)).reshape(())
-
-
-def _check_losses(terms: Mapping[str, float], everywhere: Mapping[str, float]) -> None:
-    """Raises NonFiniteError for the losses of this process, or for their means over processes."""
-    bad = {name: value for name, value in terms.items() if not math.isfinite(value)}
-    if bad:
-        raise NonFiniteError(
-            f"{len(bad)} of {len(terms)} loss terms are not finite; training stops before they "
-            f"reach the weights",
-            terms=bad,
-        )
-    if not math.isfinite(sum(terms.values())):
-        raise NonFiniteError("the total loss is not finite, although every term is", terms=terms)
-    bad = {name: value for name, value in everywhere.items() if not math.isfinite(value)}
-    if bad:
-        raise NonFiniteElsewhere("loss terms of another process are not finite", terms=bad)
+def _state_non_finite(record: logging.LogRecord) -> bool:
+    """Turns detectron2's record of an exception into the exception's own words."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, NonFiniteError):
+        record.msg, record.args, record.exc_info = "Training stops: %s", (str(error),), None
+    return True

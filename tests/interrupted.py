@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,15 +16,14 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from torch import Tensor, nn
 
+from ms_detr.engine.compare_runs import run_differences
+
 TESTS = Path(__file__).resolve().parent
 CONFIG = TESTS / "interrupted_config.py"
 PATH = [str(TESTS), str(TESTS / "engine")]
 sys.path += [folder for folder in PATH if folder not in sys.path]
 
 from tiny_detector import TinyDetector  # noqa: E402
-
-# What depends on the machine's speed and memory, not on the training.
-_TIMES = {"time", "data_time", "eta_seconds", "rank_data_time"}
 
 
 class InterruptedDetector(TinyDetector):
@@ -147,48 +145,12 @@ def wait_for(process: subprocess.Popen, path: Path, text: str = "") -> bool:
         time.sleep(0.005)
 
 
-def metrics(folder: Path) -> list[dict]:
-    """The lines of ``metrics.json`` without times; NaN becomes a text, to be equal to itself."""
-    lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
-    return [
-        {name: repr(value) for name, value in line.items() if name not in _TIMES} for line in lines
-    ]
-
-
 def final(folder: Path) -> dict:
     """The content of the final checkpoint."""
     return torch.load(folder / "model_final.pth", map_location="cpu", weights_only=True)
 
 
-def differences(left: object, right: object, path: str = "") -> list[str]:
-    """Where two nested values differ in any bit, by dotted path; times are left out."""
-    if isinstance(left, Tensor) and isinstance(right, Tensor):
-        same = left.dtype == right.dtype and left.shape == right.shape
-        same = same and left.contiguous().numpy().tobytes() == right.contiguous().numpy().tobytes()
-        return [] if same else [path]
-    if isinstance(left, dict) and isinstance(right, dict):
-        keys = (left.keys() | right.keys()) - _TIMES
-        return [
-            where
-            for key in sorted(keys, key=str)
-            for where in differences(left.get(key), right.get(key), f"{path}.{key}")
-        ]
-    if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
-        if len(left) != len(right):
-            return [f"{path}: {len(left)} and {len(right)} entries"]
-        pairs = enumerate(zip(left, right))
-        return [where for i, pair in pairs for where in differences(*pair, f"{path}[{i}]")]
-    return [] if repr(left) == repr(right) else [f"{path}: {left} and {right}"]
-
-
 def assert_same_run(found: Path, wanted: Path) -> None:
-    """Weights, optimizer, everything else in the final checkpoint, metrics and results agree."""
-    assert differences(final(found), final(wanted)) == []
-    assert differences(metrics(found), metrics(wanted)) == []
-    assert (found / "results.json").read_bytes() == (wanted / "results.json").read_bytes()
-    for name in ("model_best.pth", "model_final_ema.pth"):
-        assert (found / name).exists() == (wanted / name).exists(), name
-        if (wanted / name).exists():
-            both = [torch.load(f / name, weights_only=True) for f in (found, wanted)]
-            assert differences(*both) == [], name
+    """Weights, optimizer, everything else in the last checkpoints, metrics and results agree."""
+    assert run_differences(found, wanted) == []
     assert not list(found.glob("*.tmp-*"))

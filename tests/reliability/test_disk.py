@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.utils.events import EventStorage
-from interrupted import assert_same_run, command, environment, metrics, train
+from interrupted import assert_same_run, command, environment, train
 
 from ms_detr.engine.checkpoint_files import find_sound
+from ms_detr.engine.compare_runs import read_lines as metrics
 from ms_detr.engine.files import write_atomically
 from ms_detr.engine.results import read_results, save_results
 from ms_detr.engine.writers import EventFileWriter, MetricsWriter, quiet_event_thread

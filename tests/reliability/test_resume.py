@@ -7,12 +7,14 @@ import shutil
 
 import pytest
 import torch
-from interrupted import ScoreEvaluator, assert_same_run, differences, final, metrics, train
+from interrupted import ScoreEvaluator, assert_same_run, final, train
 from omegaconf import OmegaConf
 from small_models import change, shrink
 from small_models import load as load_recipe
 
 from ms_detr.engine import do_train
+from ms_detr.engine.compare_runs import differences
+from ms_detr.engine.compare_runs import read_lines as metrics
 from ms_detr.errors import ConfigError
 
 ITERATIONS = 12

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 WINDOW = 20  # values that writers smooth over
 # Measured on the machine, iteration by iteration: a resumed run measures anew.
-_MEASURED = {"time", "data_time", "rank_data_time", "eta_seconds"}
+MEASURED = {"time", "data_time", "rank_data_time", "eta_seconds"}
 
 
 def storage_state(storage: EventStorage) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def storage_state(storage: EventStorage) -> dict[str, Any]:
             "values": [(float(v), int(i)) for v, i in histories[name].values()[-WINDOW:]],
         }
         for name in storage.latest()
-        if name not in _MEASURED
+        if name not in MEASURED
     }
 
 

@@ -105,8 +105,9 @@ class Evaluate(AfterCheckpoint):
         known = self._recorded(done) if self.trainer.catching_up else None
         if self.trainer.stopping or (known is None and not due):
             return
-        self.results = self.function() if known is None else known
+        results = self.function() if known is None else known
         if comm.is_main_process():
+            self.results = results
             flat = flatten_results_dict(self.results)
             self.trainer.storage.put_scalars(**flat, smoothing_hint=False)
             save_results(self.results_json, self.results, done)

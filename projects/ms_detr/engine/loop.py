@@ -28,7 +28,7 @@ from .events import last_iteration
 from .files import remove_leftovers
 from .freeze import KeepFrozen, freeze_parts
 from .hooks import Evaluate, SaveCheckpoints, WriteMetrics
-from .preemption import StoppableLoader
+from .preemption import StoppableLoader, StopSignals
 from .results import Results, read_results, save_results
 from .run_settings import report_changes, run_settings
 from .trainer import Trainer
@@ -59,6 +59,11 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
         NonFiniteError: a loss or a gradient became NaN or infinite.
         OutputError: a file of the run cannot be written.
     """
+    with StopSignals() as signals:  # from here on: a run that is told to stop trains one iteration
+        return _train(cfg, resume, signals)
+
+
+def _train(cfg: DictConfig, resume: bool, signals: StopSignals) -> Results:
     check_settings(cfg, resume=resume)
     compute_deterministically(cfg.train.get("deterministic", False))
     if comm.is_main_process():
@@ -69,6 +74,7 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
     frozen = freeze_parts(model, cfg.train.get("freeze") or ())
     _log_size(model)
     trainer = _build_trainer(cfg, model, loaders["train"])
+    trainer.signals = signals
     checkpointer = ReportingCheckpointer(trainer.model, cfg.train.output_dir, trainer=trainer)
     evaluate = _register_hooks(cfg, trainer, checkpointer, loaders["test"], frozen)
     start = _load(cfg, trainer, checkpointer, resume)

@@ -23,7 +23,8 @@ class StopSignals:
     SLURM sends SIGTERM before it takes a machine away, and with ``--signal=USR1@60`` SIGUSR1
     before that. A second SIGTERM ends the process at once; what follows the first within
     ``SAME`` seconds is taken for the same one, which came on two ways: to the whole group, and
-    from the parent. Outside the main thread, where Python has no signals, nothing is ever noted.
+    from the parent. It may be entered again within. Outside the main thread, where Python has no
+    signals, nothing is ever noted.
     """
 
     SAME = 2.0
@@ -33,8 +34,12 @@ class StopSignals:
         self._terminated: float | None = None  # when the first SIGTERM came
         self._process = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
+        self._depth = 0
 
     def __enter__(self) -> StopSignals:
+        self._depth += 1
+        if self._depth > 1:
+            return self
         self.received, self._terminated, self._process = None, None, os.getpid()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGUSR1):
@@ -47,7 +52,8 @@ class StopSignals:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        while self._before:
+        self._depth -= 1
+        while self._before and not self._depth:
             signal.signal(*self._before.popitem())
 
     def _note(self, number: int, _frame: FrameType | None) -> None:

@@ -117,6 +117,8 @@ def damage_newest(folder: Path, chance: random.Random) -> str:
     if len(found) < 2:
         return ""
     content = bytearray(found[-1].read_bytes())
+    if not content:  # damaged before, and nothing was saved since
+        return ""
     kind = chance.choice(["a flipped bit", "torn", "empty"])
     if kind == "a flipped bit":
         content[len(content) // 2] ^= 1 << chance.randrange(8)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_argument_parser
+from detectron2.utils.events import EventStorage
 from tiny_runs import tiny_config, tiny_scenes
+from torch import nn
 
 from ms_detr.data import generate_shapes
-from ms_detr.engine import do_train, setup
+from ms_detr.engine import Trainer, do_train, setup
 from ms_detr.errors import ConfigError
 
 SMALL = [
@@ -108,3 +113,38 @@ def test_a_loader_of_detectron2_is_read_with_a_warning(scenes, tmp_path, caplog)
     assert do_train(cfg)["bbox"]["AP"] == 6
     warnings = [r for r in caplog.records if "resumed run does not continue" in r.getMessage()]
     assert len(warnings) == 1
+
+
+class Drawing(nn.Module):
+    """Its loss is a sum of draws of every generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, batch):
+        drawn = random.random() + np.random.rand() + torch.rand(()).item()
+        return {"loss": self.weight * 0 + drawn}
+
+
+def drawn_losses(start: int, stop: int, seed: int = 3) -> list[float]:
+    model = Drawing()
+    batches = itertools.repeat([{}])
+    trainer = Trainer(model, batches, torch.optim.SGD(model.parameters(), lr=0.1), seed=seed)
+    losses = []
+    for trainer.iter in range(start, stop):
+        random.random(), np.random.rand(), torch.rand(1 + start)  # such as an evaluation
+        with EventStorage(trainer.iter) as storage:
+            trainer.run_step()
+            losses.append(storage.latest()["loss"][0])
+    return losses
+
+
+def test_draws_of_a_step_depend_on_seed_iteration_and_rank(monkeypatch):
+    whole = drawn_losses(0, 6)
+    assert len(set(whole)) == 6
+    assert drawn_losses(4, 6) == whole[4:]
+    assert not set(drawn_losses(0, 6, seed=4)) & set(whole)
+    monkeypatch.setattr("detectron2.utils.comm.get_rank", lambda: 1)
+    monkeypatch.setattr("detectron2.utils.comm.is_main_process", lambda: True)
+    assert not set(drawn_losses(0, 6)) & set(whole)

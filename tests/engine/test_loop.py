@@ -7,7 +7,6 @@ import json
 import math
 from pathlib import Path
 
-import detectron2
 import pytest
 import torch
 import yaml
@@ -229,10 +228,6 @@ def test_command_line_refuses_wrong_classes_in_one_line(run_train_net, scenes, t
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    detectron2.__version__ == "0.5" or torch.cuda.is_available(),
-    reason="detectron2 0.5 starts several processes on GPUs only",
-)
 def test_two_processes(run_train_net, scenes, tmp_path):
     """Two processes of one image each train and log the same as one of two images."""
     runs = []

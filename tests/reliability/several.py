@@ -1,7 +1,7 @@
 """What the tests of several processes run: small models on batches that are divided in two.
 
-As a script it is one run of our launcher: ``python several.py --num-gpus 2 FOLDER``; each process
-leaves what it found in ``FOLDER/<rank>.pt``.
+As a script it is one run of our launcher: ``python several.py --num-gpus 2 FOLDER [RANK]``; each
+process leaves what it found in ``FOLDER/<rank>.pt``. At the end process RANK finds a wrong input.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from ms_detr.data import checked_dataset_dicts, register_coco_json  # noqa: E402
 from ms_detr.engine import argument_parser, launch  # noqa: E402
+from ms_detr.errors import ConfigError  # noqa: E402
 from ms_detr.evaluation import CocoEvaluator  # noqa: E402
 from ms_detr.losses import UncertainPoints  # noqa: E402
 from ms_detr.supervision.sources import NoisedBoxes  # noqa: E402
@@ -51,7 +52,7 @@ BATCHES = {
     "thousand": (0, 2, 1000, 3),
 }
 # DN pads the objects of a batch to the largest number of an image, and so knows its batch.
-INEXACT = {("dn", "empty"), ("dn", "alone")}
+INEXACT = {("dn", "empty")}
 NUM_IMAGES = (1, 5)  # of the data sets that are evaluated
 
 
@@ -102,9 +103,10 @@ def learn(model: nn.Module, images: list[dict]) -> tuple[dict[str, Tensor], dict
 
 
 def cases() -> list[tuple[str, str]]:
-    """Every model with every batch; a thousand denoised objects or masks would only take long."""
-    pairs = [(model, batch) for model in MODELS for batch in BATCHES]
-    return [pair for pair in pairs if pair not in (("dn", "thousand"), ("masks", "thousand"))]
+    """Models and their batches; a thousand denoised objects or masks would only take long."""
+    every = [("ms_detr", batch) for batch in BATCHES]
+    every += [(model, batch) for model in list(MODELS)[1:] for batch in ("usual", "empty")]
+    return every + [("hybrid", "thousand"), ("dn", "none"), ("masks", "none"), ("masks", "alone")]
 
 
 class Known(nn.Module):
@@ -165,6 +167,9 @@ def main(args: argparse.Namespace) -> None:
             found[name, batch] = learn(model, images[rank * share : (rank + 1) * share])
     found["evaluation"] = {count: evaluate(folder, count) for count in NUM_IMAGES}
     torch.save(found, folder / f"{rank}.pt")
+    if [str(rank)] == args.opts[1:]:
+        raise ConfigError("this value is wrong")
+    comm.synchronize()
 
 
 if __name__ == "__main__":

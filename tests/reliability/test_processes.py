@@ -13,8 +13,8 @@ from reliability import deadline, several
 from torch import Tensor
 
 
-def run_processes(folder: Path, processes: int) -> list[dict]:
-    """What each of the processes found."""
+def run_processes(folder: Path, processes: int, *wrong: int) -> tuple[list[dict], deadline.Done]:
+    """What each of the processes found, and how the run ended."""
     for count in several.NUM_IMAGES:
         scenes = folder / f"scenes{count}"
         scenes.mkdir()
@@ -23,9 +23,9 @@ def run_processes(folder: Path, processes: int) -> list[dict]:
         content = json.loads(file.read_text())
         content["images"] = content["images"][:count]
         file.write_text(json.dumps(content))
-    done = deadline.run(several.__file__, "--num-gpus", processes, folder)
-    assert done.code == 0, done.out + done.err
-    return [torch.load(folder / f"{rank}.pt") for rank in range(processes)]
+    done = deadline.run(several.__file__, "--num-gpus", processes, folder, *wrong)
+    assert done.code == (2 if wrong else 0), done.out + done.err
+    return [torch.load(folder / f"{rank}.pt") for rank in range(processes)], done
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pair(folder: Path) -> list[dict]:
-    return run_processes(folder, 2)
+def run_of_two(folder: Path) -> tuple[list[dict], deadline.Done]:
+    return run_processes(folder, 2, 1)
+
+
+@pytest.fixture(scope="module")
+def pair(run_of_two) -> list[dict]:
+    return run_of_two[0]
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +93,16 @@ def test_evaluation_counts_every_image_once(pair, folder, count):
     assert scored == detections
 
 
+def test_a_wrong_input_of_one_process_ends_both_in_one_line(run_of_two):
+    """The other process waits for it; see test_machines.py for the other ways to fail."""
+    err = run_of_two[1].err
+    assert err.count("several.py (process 1 of 2): this value is wrong") == 1, err
+    assert "Traceback" not in err
+
+
 @pytest.mark.slow
 def test_four_processes_of_one_image_each(tmp_path, alone, folder, pair):
-    four = run_processes(tmp_path, 4)
+    four, _ = run_processes(tmp_path, 4)
     assert [found["place"] for found in four] == [(rank, rank, 4, 4) for rank in range(4)]
     for model, batch in several.cases():
         if model != "dn":

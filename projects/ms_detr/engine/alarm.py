@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
+import sys
 import threading
 import time
 
@@ -14,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 PERIOD = 0.5  # seconds between two looks
 GRACE = 10.0  # seconds that a process has to end by itself, e.g. to finish a checkpoint
+_GONE = 3  # exit code where nobody is left who knows another one
 
 
 class Alarm:
@@ -26,6 +29,7 @@ class Alarm:
 
     def __init__(self, store: Store, attempt: str = "0") -> None:
         self._store = PrefixStore(f"ms_detr/alarm/{attempt}", store)
+        self._code: int | None = None
 
     def sound(self, code: int) -> bool:
         """Raises the alarm; True for the first who does, which is the one to say what happened."""
@@ -43,7 +47,9 @@ class Alarm:
         Raises:
             RuntimeError: the store is gone.
         """
-        return int(self._store.get("code")) if self._store.check(["code"]) else None
+        if self._code is None and self._store.check(["code"]):
+            self._code = int(self._store.get("code"))
+        return self._code
 
     def wait(self, seconds: float) -> int | None:
         """The code, as soon as there is one; None if there is none after ``seconds``."""
@@ -55,14 +61,15 @@ class Alarm:
             return None
         return code
 
-    def hear(self) -> None:
-        """Notes that this process knows."""
-        self._store.add("heard", 1)
+    def hear(self, rank: int) -> None:
+        """Notes that a process knows."""
+        self._store.set(f"heard/{rank}", "")
 
-    def linger(self, others: int, seconds: float = 5.0) -> None:
-        """Keeps the store of this process alive until ``others`` processes have heard."""
+    def linger(self, world_size: int, seconds: float = 5.0) -> None:
+        """Keeps the store of this process alive until all processes know."""
+        names = [f"heard/{rank}" for rank in range(world_size)]
         end = time.monotonic() + seconds
-        while self._store.add("heard", 0) < others and time.monotonic() < end:
+        while not self._store.check(names) and time.monotonic() < end:
             time.sleep(0.05)
 
 
@@ -74,19 +81,23 @@ class Watch(threading.Thread):
     started this one is. The main thread then has ``GRACE`` seconds to notice by itself.
     """
 
-    def __init__(self, alarm: Alarm) -> None:
+    def __init__(self, alarm: Alarm, rank: int) -> None:
         super().__init__(name="watch", daemon=True)
-        self._alarm = alarm
+        self._alarm, self._rank = alarm, rank
         self._ended = threading.Event()
 
     def run(self) -> None:
         """Looks every ``PERIOD`` seconds."""
         while not self._ended.wait(PERIOD):
             code = self._look()
-            if code is not None:
-                if not self._ended.wait(GRACE):
-                    os._exit(code)
-                return
+            if code is None:
+                continue
+            if not self._ended.wait(GRACE):
+                if code == _GONE:
+                    where = "the first machine, or the parent of this process, is gone"
+                    print(f"process {self._rank} ends: {where}", file=sys.stderr, flush=True)
+                os._exit(code)
+            return
 
     def end(self) -> None:
         """To be called when this process has done its part, before the store may go."""
@@ -96,11 +107,12 @@ class Watch(threading.Thread):
     def _look(self) -> int | None:
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
-            return 1
+            return _GONE
         try:
             code = self._alarm.code()
-            if code is not None:
-                self._alarm.hear()
         except RuntimeError:
-            return 1
+            return _GONE
+        if code is not None:
+            with contextlib.suppress(RuntimeError):
+                self._alarm.hear(self._rank)
         return code

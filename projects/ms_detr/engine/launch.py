@@ -143,7 +143,7 @@ def run_in_group(
     except USER_ERRORS as error:
         _say(args, error, place)
         return 2
-    watch = Watch(alarm)
+    watch = Watch(alarm, place.rank)
     watch.start()
     try:
         enter_group(place, find_device(args), store, timeout)
@@ -190,7 +190,7 @@ def enter_group(place: Place, device: torch.device, store: dist.Store, timeout: 
         torch.cuda.set_device(gpu_of(place, device))
     elif "OMP_NUM_THREADS" not in os.environ:
         # Otherwise each process would start as many threads as the machine has cores.
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // place.local_size))
+        torch.set_num_threads(max(1, torch.get_num_threads() // place.local_size))
     backend = "nccl" if device.type == "cuda" else "gloo"
     try:
         dist.init_process_group(
@@ -249,8 +249,8 @@ def _failed(error: BaseException, args: argparse.Namespace, place: Place, alarm:
         if code:
             alarm.sound(code)
         return code
-    if isinstance(error, NonFiniteElsewhere) and (code := alarm.wait(GRACE)):
-        return code  # the process that knows the images says it
+    if isinstance(error, NonFiniteElsewhere) and (known := alarm.wait(GRACE)):
+        return known  # the process that knows the images says it
     if isinstance(error, USER_ERRORS):
         if alarm.sound(2):
             _say(args, error, place)
@@ -268,7 +268,7 @@ def _failed(error: BaseException, args: argparse.Namespace, place: Place, alarm:
 def _end(code: int, place: Place, alarm: Alarm) -> None:
     """Ends the process; the one that others reach the store through lets them know first."""
     with contextlib.suppress(RuntimeError):
-        alarm.hear()
+        alarm.hear(place.rank)
         if place.serves:
             alarm.linger(place.world_size)
     logging.shutdown()

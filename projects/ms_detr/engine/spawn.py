@@ -87,9 +87,9 @@ def _wait(processes: Sequence[BaseProcess], tell: Callable[[int], bool]) -> int:
     failure, deadline = 0, None
     while running:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        ended = wait(list(running), left)
-        for sentinel in ended:
-            process = running.pop(sentinel)
+        ready = wait(list(running), left)
+        for process in [running[sentinel] for sentinel in running if sentinel in ready]:
+            del running[process.sentinel]
             process.join()
             if process.exitcode and not failure:
                 failure = process.exitcode if process.exitcode > 0 else 128 - process.exitcode
@@ -97,7 +97,7 @@ def _wait(processes: Sequence[BaseProcess], tell: Callable[[int], bool]) -> int:
                 if tell(failure) and process.exitcode < 0:
                     name = signal.Signals(-process.exitcode).name
                     print(f"{process.name} was ended by {name}", file=sys.stderr, flush=True)
-        if not ended:
+        if not ready:
             for process in running.values():
                 process.kill()
             deadline = None

@@ -122,7 +122,8 @@ def test_workers_outlive_a_signal_to_the_group():
         assert len(list(iterator)) == 38
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
 def test_the_whole_group_is_told(processes, scenes, tmp_path):
     """As a scheduler does it: parent, processes and workers get the signal; the code is 0."""
     given = ["train.max_iter=100000", "dataloader.train.num_workers=2", "train.eval_period=0",

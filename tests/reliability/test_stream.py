@@ -263,10 +263,10 @@ def test_without_grouping_wide_and_tall_mix():
 def test_rare_classes_are_drawn_more_often():
     """4 of 37 images hold the rare class: at a threshold of 1, sqrt(37 / 4) times an epoch."""
     times = (37 / 4) ** 0.5
-    batches = take(loader(repeat_threshold=1.0).start(seed=1), 2000)
+    batches = take(loader(repeat_threshold=1.0).start(seed=1), 600)
     counts = Counter(item["image_id"] for batch in batches for item in batch)
     rare, common = (np.mean([counts[i] for i in ids]) for ids in (range(4), range(4, SIZE)))
-    assert rare / common == pytest.approx(times * (33 / 37) ** 0.5, rel=0.03)
+    assert rare / common == pytest.approx(times * (33 / 37) ** 0.5, rel=0.06)
 
 
 def test_a_lambda_as_mapper():

@@ -56,7 +56,12 @@ def as_scalar(name: str, loss: Any) -> Tensor:
 
 
 def check_losses(terms: Mapping[str, float], everywhere: Mapping[str, float]) -> None:
-    """Raises NonFiniteError for the losses of this process, or for their means over processes."""
+    """Checks the loss terms of this process, and their means over processes.
+
+    Raises:
+        NonFiniteError: names the terms which are not finite, or says that their sum is not.
+        NonFiniteElsewhere: those of this process are finite.
+    """
     bad = {name: value for name, value in terms.items() if not math.isfinite(value)}
     if bad:
         raise NonFiniteError(

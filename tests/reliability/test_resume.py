@@ -252,6 +252,26 @@ def test_the_best_average(scenes, tmp_path):
         train(tmp_path / "other", scenes, given[1])
 
 
+def test_the_best_of_what_is_not_evaluated(scenes, tmp_path):
+    given = ("+dataloader.evaluator.tasks=[segm]", "train.max_iter=1")
+    with pytest.raises(ConfigError, match=r"tasks is \['segm'\]; set .*best=segm/AP"):
+        train(tmp_path, scenes, *given)
+
+
+def test_a_checkpoint_of_an_older_version(scenes, tmp_path):
+    """Without what is logged: training goes on, and what was due is evaluated."""
+    out = tmp_path / "run"
+    train(out, scenes, "train.max_iter=4")
+    (out / "results.json").unlink()
+    content = final(out)
+    del content["run"], content["trainer"]["events"], content["trainer"]["optimizer_class"]
+    content["trainer"]["hooks"] = {"LRScheduler": content["trainer"]["hooks"]["LRScheduler"]}
+    torch.save(content, out / "model_final.pth")
+    assert train(out, scenes, "train.max_iter=4", resume=True)["bbox"]["AP"] > 0
+    assert train(out, scenes, "train.max_iter=6", resume=True)["bbox"]["AP"] > 0
+    assert final(out)["iteration"] == 5
+
+
 def small_ms_detr(out, scenes):
     """The published recipe, shrunken, with augmentation and dropout, on the tiny scenes."""
     from interrupted import CONFIG

@@ -34,12 +34,6 @@ def check_values(cfg: DictConfig) -> None:
     for key in ("train.max_iter", "train.log_period", "train.checkpointer.period"):
         _check(cfg, key, whole=True, low=1)
     _check(cfg, "train.checkpointer.max_to_keep", whole=True, low=1, optional=True)
-    best = str(OmegaConf.select(cfg, "train.checkpointer.best", default=None))
-    if best.startswith("ema/") and not OmegaConf.select(cfg, "train.ema.enabled", default=False):
-        raise ConfigError(
-            f"train.checkpointer.best is {best!r}, but no average of the weights is kept; set "
-            f"train.ema.enabled=True or train.checkpointer.best={best.removeprefix('ema/')}"
-        )
     _check(cfg, "train.eval_period", whole=True, low=0)
     _check(cfg, "train.seed", whole=True)
     _check(cfg, "train.accumulate", whole=True, low=1)
@@ -116,6 +110,22 @@ def _check_schedule(schedule: DictConfig, key: str) -> None:
         )
 
 
+def check_best(cfg: DictConfig) -> None:
+    """Raises ConfigError if no evaluation of this config will have ``train.checkpointer.best``."""
+    best = str(OmegaConf.select(cfg, "train.checkpointer.best", default=None) or "")
+    if best.startswith("ema/") and not OmegaConf.select(cfg, "train.ema.enabled", default=False):
+        raise ConfigError(
+            f"train.checkpointer.best is {best!r}, but no average of the weights is kept; set "
+            f"train.ema.enabled=True or train.checkpointer.best={best.removeprefix('ema/')}"
+        )
+    tasks = OmegaConf.select(cfg, "dataloader.evaluator.tasks", default=None)
+    if best and tasks and not any(f"{task}/" in best for task in tasks):
+        raise ConfigError(
+            f"train.checkpointer.best is {best!r}, but dataloader.evaluator.tasks is "
+            f"{list(tasks)}; set train.checkpointer.best={tasks[0]}/AP or null"
+        )
+
+
 def check_output_dir(path: str) -> None:
     """Creates the output directory and writes a file into it, to know now that it can be done.
 
@@ -164,12 +174,13 @@ def check_settings(cfg: DictConfig, *, resume: bool = False, evaluate: bool = Fa
 
     Raises:
         ConfigError: see :func:`check_values`, :func:`check_output_dir`,
-            :func:`check_init_checkpoint`, :func:`check_masks`.
+            :func:`check_init_checkpoint`, :func:`check_masks`, :func:`check_best`.
     """
     check_values(cfg)
     check_init_checkpoint(cfg, resume=resume, evaluate=evaluate)
     if not evaluate:
         check_masks(cfg)
+        check_best(cfg)
     if comm.is_main_process():
         check_output_dir(cfg.train.output_dir)
 

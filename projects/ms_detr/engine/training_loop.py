@@ -98,7 +98,7 @@ class TrainingLoop(SimpleTrainer):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores :meth:`state_dict`; without logged values, nothing is caught up with.
+        """Restores :meth:`state_dict`.
 
         Raises:
             ConfigError: the state is of another optimizer, or of other parameters.
@@ -118,4 +118,4 @@ class TrainingLoop(SimpleTrainer):
                 f"--resume: the checkpoint's optimizer has other parameters ({error}); resume with "
                 f"the train.freeze and optimizer.params that the run was started with"
             ) from error
-        self._events = state_dict.get("events")
+        self._events = state_dict.get("events", {})

@@ -13,6 +13,7 @@ from small_models import change, shrink
 from small_models import load as load_recipe
 
 from ms_detr.engine import do_train
+from ms_detr.engine.checks import check_best
 from ms_detr.engine.compare_runs import differences
 from ms_detr.engine.compare_runs import read_lines as metrics
 from ms_detr.errors import ConfigError
@@ -252,10 +253,23 @@ def test_the_best_average(scenes, tmp_path):
         train(tmp_path / "other", scenes, given[1])
 
 
-def test_the_best_of_what_is_not_evaluated(scenes, tmp_path):
-    given = ("+dataloader.evaluator.tasks=[segm]", "train.max_iter=1")
+def test_the_best_of_what_is_not_evaluated():
+    def check(best, tasks):
+        check_best(
+            OmegaConf.create(
+                {
+                    "train": {"checkpointer": {"best": best}, "ema": {"enabled": True}},
+                    "dataloader": {"evaluator": {"tasks": tasks}},
+                }
+            )
+        )
+
     with pytest.raises(ConfigError, match=r"tasks is \['segm'\]; set .*best=segm/AP"):
-        train(tmp_path, scenes, *given)
+        check("bbox/AP", ["segm"])
+    check("ema/segm/AP", ["bbox", "segm"])
+    check("bbox/AP", None)
+    check(None, ["segm"])
+    check_best(OmegaConf.create({"train": {}}))
 
 
 def test_a_checkpoint_of_an_older_version(scenes, tmp_path):

@@ -185,7 +185,7 @@ def test_a_kill_inside_the_first_checkpoint(scenes, often, tmp_path):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_kills_of_the_command(processes, scenes, tmp_path):
     """``train_net.py`` with everything around it: three kills of the whole group."""
-    given = ("train.max_iter=400", *OFTEN[1:], "dataloader.train.num_workers=1")
+    given = ("train.max_iter=160", *OFTEN[1:], "dataloader.train.num_workers=1")
     whole, out = tmp_path / "whole", tmp_path / "run"
     done = subprocess.run(
         command(whole, scenes, *given, processes=processes), env=environment(),

@@ -18,7 +18,7 @@ from ms_detr.engine.compare_runs import differences
 from ms_detr.engine.compare_runs import read_lines as metrics
 from ms_detr.errors import ConfigError
 
-ITERATIONS = 12
+FAST = (1, 4, 8, 9, 12)  # in the first iteration, after each kind of event, and in the last
 
 
 def interrupt(out, scenes, at: int, *overrides: str, how: str = "error") -> None:
@@ -31,7 +31,10 @@ def interrupt(out, scenes, at: int, *overrides: str, how: str = "error") -> None
         assert train(out, scenes, *given) == {}
 
 
-@pytest.mark.parametrize("at", range(1, ITERATIONS + 1))
+EVERY = [at if at in FAST else pytest.param(at, marks=pytest.mark.slow) for at in range(1, 13)]
+
+
+@pytest.mark.parametrize("at", EVERY)
 def test_an_error_anywhere(at, scenes, undisturbed, tmp_path):
     """Also before the first checkpoint, where the run begins again and puts the old one aside."""
     interrupt(tmp_path / "run", scenes, at)
@@ -302,7 +305,7 @@ def small_ms_detr(out, scenes):
     return cfg
 
 
-@pytest.mark.parametrize("at", [4, 5])
+@pytest.mark.parametrize("at", [pytest.param(4, marks=pytest.mark.slow), 5])
 def test_a_real_ms_detr(at, scenes, tmp_path):
     from detectron2.engine import HookBase
     from interrupted import registered

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import signal
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
-from interrupted import assert_same_run, final, train
+from interrupted import assert_same_run, train
 from torch import nn
 
 from ms_detr.engine import ReportingCheckpointer
-from ms_detr.engine.best import BestWeights
 from ms_detr.engine.checkpoint_files import (
     checkpoint_names,
     defect_of,
@@ -266,43 +264,3 @@ def test_nothing_sound_is_never_a_new_start(scenes, tmp_path):
         train(out, scenes, resume=True)
     assert "model_0000002.pth" in str(caught.value) and "model_0000005.pth" in str(caught.value)
     assert (out / "metrics.json").read_bytes() == before
-
-
-def best_of(tmp_path: Path, metric: str | None) -> tuple[BestWeights, nn.Module]:
-    model = nn.Linear(1, 1)
-    return BestWeights(metric, ReportingCheckpointer(model, str(tmp_path)), model), model
-
-
-def test_the_best_weights(tmp_path):
-    best, model = best_of(tmp_path, "bbox/AP")
-    kept = []
-    values = (float("nan"), -1.0, 20.0, float("nan"), 10.0, 20.0, 30.0)
-    for iteration, value in enumerate(values):
-        model.weight.data.fill_(iteration)
-        best.update({"bbox/AP": value, "bbox/AP50": 99.0}, iteration)
-        path = tmp_path / "model_best.pth"
-        kept.append(torch.load(path, weights_only=True)["iteration"] if path.exists() else None)
-    assert kept == [None, 1, 2, 2, 2, 2, 6]
-    content = torch.load(path, weights_only=True)
-    assert content["model"]["weight"].item() == 6 and content["metric"] == {"bbox/AP": 30.0}
-    assert not (tmp_path / "last_checkpoint").exists() and checkpoint_names(tmp_path) == []
-
-
-def test_no_best_is_asked_for_or_there(tmp_path):
-    best_of(tmp_path, None)[0].update({"bbox/AP": 1.0}, 0)
-    best_of(tmp_path, "bbox/AP")[0].update({}, 0)  # no evaluator
-    with pytest.raises(ConfigError, match="best is 'segm/AP', .* only bbox/AP"):
-        best_of(tmp_path, "segm/AP")[0].update({"bbox/AP": 1.0}, 0)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_wrong_name_of_the_best_loses_nothing(scenes, undisturbed, tmp_path):
-    out = tmp_path / "run"
-    given = "train.checkpointer.period=4"
-    with pytest.raises(ConfigError, match="best is 'segm/AP'"):
-        train(out, scenes, "train.checkpointer.best=segm/AP", given)
-    assert find_sound(out).endswith("model_0000003.pth")  # saved before it was evaluated
-    train(out, scenes, given, resume=True)
-    shutil.copy(out / "model_best.pth", tmp_path)
-    assert_same_run(out, undisturbed)
-    assert final(out)["trainer"]["hooks"]["Evaluate"]["best"] is not None

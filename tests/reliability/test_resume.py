@@ -13,10 +13,8 @@ from small_models import change, shrink
 from small_models import load as load_recipe
 
 from ms_detr.engine import do_train
-from ms_detr.engine.checks import check_best
 from ms_detr.engine.compare_runs import differences
 from ms_detr.engine.compare_runs import read_lines as metrics
-from ms_detr.errors import ConfigError
 
 FAST = (1, 4, 8, 9, 12)  # in the first iteration, after each kind of event, and in the last
 
@@ -87,16 +85,6 @@ def test_kinds_of_training(kind, scenes, tmp_path):
     train(out, scenes, *given, resume=True)
     assert (whole / "model_best.pth").exists() == ("train.checkpointer.best=null" not in given)
     assert_same_run(out, whole)
-
-
-def test_a_drawn_seed_is_kept(scenes, tmp_path):
-    """A negative seed is drawn once for the run: resuming does not draw another."""
-    interrupt(tmp_path / "run", scenes, 8, "train.seed=-1")
-    seed = torch.load(tmp_path / "run/model_0000005.pth", weights_only=True)["trainer"]["seed"]
-    train(tmp_path / "run", scenes, "train.seed=-1", resume=True)
-    train(tmp_path / "whole", scenes, f"train.seed={seed}")
-    # The initial weights came from another draw.
-    assert final(tmp_path / "run")["trainer"]["seed"] == seed
 
 
 def test_what_was_evaluated_is_not_evaluated_again(scenes, undisturbed, tmp_path):
@@ -171,45 +159,6 @@ def test_weights_of_the_own_folder_can_begin_a_new_run(scenes, tmp_path):
         torch.testing.assert_close(value, old[name])
 
 
-def test_changed_settings_are_told(scenes, tmp_path, caplog):
-    out = tmp_path / "run"
-    train(out, scenes, "train.max_iter=4")
-    given = ("train.max_iter=6", "train.seed=7", "optimizer.lr=0.5", "train.clip_grad.max_norm=1")
-    train(out, scenes, *given, resume=True)
-    assert "train.max_iter was 4 when the checkpoint was saved; the config's 6" in caplog.text
-    assert "train.clip_grad.max_norm was 0.1" in caplog.text
-    assert "seed 42 is continued, not 7" in caplog.text
-    assert "learning rates" in caplog.text
-    assert final(out)["iteration"] == 5
-
-
-def test_another_optimizer_is_refused(scenes, tmp_path):
-    train(tmp_path / "run", scenes, "train.max_iter=4")
-    given = ("optimizer._target_=torch.optim.Adam", "train.max_iter=6")
-    with pytest.raises(ConfigError, match="checkpoint's optimizer is AdamW, the config's Adam"):
-        train(tmp_path / "run", scenes, *given, resume=True)
-
-
-def test_other_parameters_are_refused(scenes, tmp_path):
-    train(tmp_path / "run", scenes, "train.max_iter=4")
-    with pytest.raises(ConfigError, match="train.freeze"):
-        train(tmp_path / "run", scenes, "train.freeze=[backbone]", resume=True)
-
-
-def test_another_model_is_refused(scenes, tmp_path):
-    from interrupted import InterruptedDetector
-
-    train(tmp_path / "run", scenes, "train.max_iter=4")
-    path = tmp_path / "run" / "model_final.pth"
-    content = final(tmp_path / "run")
-    del content["model"]["boxes.bias"]
-    content["model"]["more"] = torch.zeros(1)
-    torch.save(content, path)
-    with pytest.raises(ConfigError, match=r"another model: 2 tensors differ, .* boxes.bias"):
-        train(tmp_path / "run", scenes, "train.max_iter=6", resume=True)
-    assert "boxes.bias" in InterruptedDetector(2).state_dict()
-
-
 def test_hooks_of_users_are_called(scenes, tmp_path):
     """All four methods, in a run that is stopped too."""
     from detectron2.engine import HookBase
@@ -243,50 +192,6 @@ def test_hooks_of_users_are_called(scenes, tmp_path):
     calls.clear()
     trainer.train(8, 9)
     assert calls == ["before_train", "before 8", "after 8", "after_train 9 9"]
-
-
-def test_the_best_average(scenes, tmp_path):
-    given = ("train.ema.enabled=True", "train.checkpointer.best=ema/bbox/AP")
-    train(tmp_path, scenes, *given, "train.max_iter=4")
-    best = torch.load(tmp_path / "model_best.pth", weights_only=True)
-    saved = torch.load(tmp_path / "model_final_ema.pth", weights_only=True)
-    assert differences(best["model"], saved["model"]) == []
-    assert differences(best["model"], final(tmp_path)["model"]) != []
-    with pytest.raises(ConfigError, match="no average of the weights is kept"):
-        train(tmp_path / "other", scenes, given[1])
-
-
-def test_the_best_of_what_is_not_evaluated():
-    def check(best, tasks):
-        check_best(
-            OmegaConf.create(
-                {
-                    "train": {"checkpointer": {"best": best}, "ema": {"enabled": True}},
-                    "dataloader": {"evaluator": {"tasks": tasks}},
-                }
-            )
-        )
-
-    with pytest.raises(ConfigError, match=r"tasks is \['segm'\]; set .*best=segm/AP"):
-        check("bbox/AP", ["segm"])
-    check("ema/segm/AP", ["bbox", "segm"])
-    check("bbox/AP", None)
-    check(None, ["segm"])
-    check_best(OmegaConf.create({"train": {}}))
-
-
-def test_a_checkpoint_of_an_older_version(scenes, tmp_path):
-    """Without what is logged: training goes on, and what was due is evaluated."""
-    out = tmp_path / "run"
-    train(out, scenes, "train.max_iter=4")
-    (out / "results.json").unlink()
-    content = final(out)
-    del content["run"], content["trainer"]["events"], content["trainer"]["optimizer_class"]
-    content["trainer"]["hooks"] = {"LRScheduler": content["trainer"]["hooks"]["LRScheduler"]}
-    torch.save(content, out / "model_final.pth")
-    assert train(out, scenes, "train.max_iter=4", resume=True)["bbox"]["AP"] > 0
-    assert train(out, scenes, "train.max_iter=6", resume=True)["bbox"]["AP"] > 0
-    assert final(out)["iteration"] == 5
 
 
 def small_ms_detr(out, scenes):

@@ -24,7 +24,9 @@ train = {
         "find_unused_parameters": False,
         "fp16_compression": False,
     },
-    "checkpointer": {"period": 7393, "max_to_keep": 3},
+    # A checkpoint every so many iterations, of which the last few stay, and the weights of the best
+    # evaluation by this metric ("ema/bbox/AP": the averaged weights; None: none).
+    "checkpointer": {"period": 7393, "max_to_keep": 3, "best": "bbox/AP"},
     # In iterations; 0 evaluates at the end only.
     "eval_period": 7393,
     "log_period": 20,

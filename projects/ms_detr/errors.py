@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 
 class ConfigError(ValueError):
     """A configuration (file, override, value or combination of values) that cannot be run."""
+
+
+class OutputError(RuntimeError):
+    """Something of a run could not be written: a full disk, a directory that is gone, no rights.
+
+    Args:
+        what: what was to be written, "the checkpoint".
+        path: the file or folder.
+        error: what the system said.
+    """
+
+    def __init__(self, what: str, path: str | os.PathLike[str], error: OSError) -> None:
+        self.path = os.fspath(path)
+        super().__init__(
+            f"{what} {self.path!r} cannot be written: {error.strerror or error}. What was saved "
+            f"before is still there; mend: make room or bring the directory back, then go on "
+            f"with --resume"
+        )
 
 
 class NonFiniteError(FloatingPointError):

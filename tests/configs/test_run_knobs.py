@@ -227,6 +227,7 @@ RUN = {
     "train.clip_grad.max_norm": {"train.clip_grad.max_norm": "0.001"},
     "train.checkpointer.period": {"train.checkpointer.period": "2"},
     "train.checkpointer.max_to_keep": {"train.checkpointer.max_to_keep": "1"},
+    "train.checkpointer.best": {"train.checkpointer.best": "null"},
     "train.eval_period": {"train.eval_period": "2"},
     "train.log_period": {"train.log_period": "3"},
     "train.profile": {"train.profile": "True"},

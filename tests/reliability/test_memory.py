@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ms_detr.engine import Trainer
-from ms_detr.engine.histories import LENGTH, ShortHistories
+from ms_detr.engine.histories import LENGTH
 
 MIB = 2**20
 
@@ -40,7 +40,6 @@ def test_histories_end(monkeypatch):
     monkeypatch.setattr("ms_detr.engine.histories.LENGTH", 5)
     model = OneWeight()
     trainer = Trainer(model, iter(lambda: [], None), torch.optim.SGD(model.parameters(), 0.01))
-    trainer.register_hooks([ShortHistories()])
     trainer.train(0, 12)
     histories = trainer.storage.histories()
     assert {"total_loss", "a", "a/0/l1", "grad_norm", "data_time"} <= set(histories)

@@ -18,6 +18,7 @@ from ..arguments import require_number, require_whole
 from ..seeding import Purpose, generator, kept_generators, seed_cpu_generators
 from .errors import DatasetError
 from .stream import BatchStream, IndexOrder, RepeatedIndices, ShuffledIndices
+from .workers import OutliveStop
 
 __all__ = ["TrainLoader", "build_train_loader"]
 
@@ -115,6 +116,7 @@ class TrainLoader:
             batch_size=None,
             num_workers=self.num_workers,
             collate_fn=_as_it_is,
+            worker_init_fn=OutliveStop(),
             generator=torch.Generator(),
         )
         return _in_lists(iter(images), self.total_batch_size // comm.get_world_size())

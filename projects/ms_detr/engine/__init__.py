@@ -9,6 +9,7 @@ from .launch import argument_parser, launch
 from .loop import do_eval_only, do_test, do_train
 from .parameters import get_parameter_groups
 from .places import Place, slurm_place, spawned_places, torchrun_place
+from .preemption import StopSignals
 from .profile import StepProfile
 from .setup import check_processes, chosen_device, prepare_dataset, setup
 from .trainer import Trainer

@@ -63,7 +63,7 @@ def _refusing_key(node: Any, key: str) -> str:
 def load_weights(
     checkpointer: DetectionCheckpointer, path: str, resume: bool = False
 ) -> dict[str, Any]:
-    """Loads a checkpoint, or with ``resume`` the last one of the run if there is one.
+    """Loads a checkpoint, or with ``resume`` the last sound one of the run if there are any.
 
     Returns:
         What the file holds beside the model and, with ``resume``, the trainer.
@@ -73,9 +73,11 @@ def load_weights(
     """
     source = "train.init_checkpoint"
     if resume and checkpointer.has_checkpoint():
-        path, source = checkpointer.get_checkpoint_file(), "--resume"
+        path, source = checkpointer.save_dir, "--resume"
     try:
         return checkpointer.resume_or_load(path, resume=resume)
+    except ConfigError:
+        raise
     except _LOAD_ERRORS as error:
         logger.debug("loading %s failed", path, exc_info=True)
         reason = (str(error).strip() or "no reason given").splitlines()[0]

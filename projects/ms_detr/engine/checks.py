@@ -18,6 +18,7 @@ from torch import nn
 from ..config import iterate_nodes
 from ..data import DatasetError, check_dataset, checked_dataset_dicts, from_main_process
 from ..errors import ConfigError
+from .checkpoint_files import has_checkpoints
 from .mask_checks import check_masks, target_of
 
 
@@ -110,6 +111,22 @@ def _check_schedule(schedule: DictConfig, key: str) -> None:
         )
 
 
+def check_best(cfg: DictConfig) -> None:
+    """Raises ConfigError if no evaluation of this config will have ``train.checkpointer.best``."""
+    best = str(OmegaConf.select(cfg, "train.checkpointer.best", default=None) or "")
+    if best.startswith("ema/") and not OmegaConf.select(cfg, "train.ema.enabled", default=False):
+        raise ConfigError(
+            f"train.checkpointer.best is {best!r}, but no average of the weights is kept; set "
+            f"train.ema.enabled=True or train.checkpointer.best={best.removeprefix('ema/')}"
+        )
+    tasks = OmegaConf.select(cfg, "dataloader.evaluator.tasks", default=None)
+    if best and tasks and not any(f"{task}/" in best for task in tasks):
+        raise ConfigError(
+            f"train.checkpointer.best is {best!r}, but dataloader.evaluator.tasks is "
+            f"{list(tasks)}; set train.checkpointer.best={tasks[0]}/AP or null"
+        )
+
+
 def check_output_dir(path: str) -> None:
     """Creates the output directory and writes a file into it, to know now that it can be done.
 
@@ -141,8 +158,7 @@ def check_init_checkpoint(cfg: DictConfig, *, resume: bool = False, evaluate: bo
             "train.init_checkpoint is empty, so there are no weights to evaluate; "
             "set train.init_checkpoint=.../model_final.pth"
         )
-    last = os.path.join(cfg.train.output_dir, "last_checkpoint")
-    if resume and not evaluate and os.path.isfile(last):
+    if resume and not evaluate and has_checkpoints(cfg.train.output_dir):
         return
     if path and "://" not in path and not os.path.isfile(path):
         raise ConfigError(
@@ -159,12 +175,13 @@ def check_settings(cfg: DictConfig, *, resume: bool = False, evaluate: bool = Fa
 
     Raises:
         ConfigError: see :func:`check_values`, :func:`check_output_dir`,
-            :func:`check_init_checkpoint`, :func:`check_masks`.
+            :func:`check_init_checkpoint`, :func:`check_masks`, :func:`check_best`.
     """
     check_values(cfg)
     check_init_checkpoint(cfg, resume=resume, evaluate=evaluate)
     if not evaluate:
         check_masks(cfg)
+        check_best(cfg)
     if comm.is_main_process():
         check_output_dir(cfg.train.output_dir)
 

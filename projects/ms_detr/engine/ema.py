@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..arguments import require_whole
 from ..errors import ConfigError
+from .files import write_atomically
 
 
 class WeightAverage:
@@ -69,10 +69,13 @@ class WeightAverage:
         self.model.load_state_dict(state["model"])
 
     def save(self, path: str) -> None:
-        """Writes the averaged weights as a checkpoint that ``train.init_checkpoint`` can name."""
-        partial = f"{path}.partial"
-        torch.save({"model": self.model.state_dict()}, partial)
-        os.replace(partial, path)
+        """Writes the averaged weights as a checkpoint that ``train.init_checkpoint`` can name.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        content = {"model": self.model.state_dict()}
+        write_atomically(path, lambda file: torch.save(content, file), "the averaged weights")
 
 
 def averaged_weights(checkpoint: dict[str, Any], path: str) -> dict[str, Tensor]:

@@ -18,13 +18,13 @@ from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
 
 from ..data.errors import DatasetError
-from ..errors import ConfigError, NonFiniteElsewhere, NonFiniteError
+from ..errors import ConfigError, NonFiniteElsewhere, NonFiniteError, OutputError
 from .alarm import GRACE, Alarm, Watch
 from .places import Place, slurm_place, spawned_places, torchrun_place
 from .setup import check_processes
 from .spawn import spawn
 
-USER_ERRORS = (ConfigError, DatasetError, NonFiniteError)
+USER_ERRORS = (ConfigError, DatasetError, NonFiniteError, OutputError)
 
 Main = Callable[[argparse.Namespace], Any]
 FindDevice = Callable[[argparse.Namespace], torch.device]
@@ -51,8 +51,9 @@ def launch(main: Main, args: argparse.Namespace, find_device: FindDevice) -> int
     :mod:`.places`), otherwise those that ``args`` ask for, which are started here. Several
     processes form detectron2's process groups, with NCCL on GPUs and gloo on CPUs.
 
-    A wrong input (ConfigError, DatasetError, NonFiniteError) ends in one message on stderr and
-    code 2, whichever process finds it; any other exception in its traceback and code 1.
+    A wrong input (ConfigError, DatasetError, NonFiniteError) or a full disk (OutputError) ends in
+    one message on stderr and code 2, whichever process finds it; any other exception in its
+    traceback and code 1.
 
     Args:
         main: a function of a module, so that new processes can import it.

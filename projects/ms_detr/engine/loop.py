@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import inference_on_dataset, print_csv_format
@@ -18,8 +16,11 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
+from ..data.workers import keep_workers
+from .best import BestWeights
 from .build import build, load_weights
 from .checkpoint import ReportingCheckpointer
+from .checkpoint_files import keep_earlier_run
 from .checks import (
     check_classes,
     check_data,
@@ -30,15 +31,17 @@ from .checks import (
 )
 from .device import compute_deterministically, resolve_amp, resolve_device
 from .ema import WeightAverage, averaged_weights
+from .events import last_iteration
+from .files import remove_leftovers
 from .freeze import KeepFrozen, freeze_parts
-from .histories import ShortHistories
+from .hooks import Evaluate, SaveCheckpoints, WriteMetrics
+from .preemption import StoppableLoader, StopSignals
 from .profile import StepProfile
+from .results import Results, read_results, save_results
+from .run_settings import report_changes, run_settings
 from .trainer import Trainer
-from .writers import build_writers, keep_old_metrics
 
 logger = logging.getLogger(__name__)
-
-Results = dict[str, Any]
 
 
 def do_train(cfg: DictConfig, resume: bool = False) -> Results:
@@ -57,42 +60,37 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
 
     Returns:
         The results of the last evaluation, ``{"bbox": {"AP": ...}}``, those of averaged weights
-        under "ema"; empty on all processes but the first.
+        under "ema"; empty on all processes but the first, and if the run was told to stop.
+
+    Raises:
+        ConfigError, DatasetError: what was given cannot be trained with.
+        NonFiniteError: a loss or a gradient became NaN or infinite.
+        OutputError: a file of the run cannot be written.
     """
+    with StopSignals() as signals:  # from here on: a run that is told to stop trains one iteration
+        return _train(cfg, resume, signals)
+
+
+def _train(cfg: DictConfig, resume: bool, signals: StopSignals) -> Results:
     check_settings(cfg, resume=resume)
     compute_deterministically(cfg.train.get("deterministic", False))
+    if comm.is_main_process():
+        remove_leftovers(cfg.train.output_dir)
     loaders = _build_loaders(cfg, "train", "test")
     model = _build_model(cfg, dataset_names(cfg))
     check_supervisions(model)
     frozen = freeze_parts(model, cfg.train.get("freeze") or ())
     _log_size(model)
     trainer = _build_trainer(cfg, model, loaders["train"])
+    trainer.signals = signals
     checkpointer = ReportingCheckpointer(trainer.model, cfg.train.output_dir, trainer=trainer)
-    resumed = resume and checkpointer.has_checkpoint()
-    if comm.is_main_process() and not resumed:
-        keep_old_metrics(cfg.train.output_dir)
-    results: Results = {}
-
-    def evaluate() -> Results:
-        # detectron2 evaluates after the last iteration even if that iteration failed.
-        results.clear()
-        if not trainer.failed:
-            average = trainer.ema and trainer.ema.model
-            results.update(_test_both(cfg, trainer.model, average, loaders["test"]))
-        return results
-
-    trainer.register_hooks([KeepFrozen(frozen), ShortHistories()])
-    if cfg.train.get("profile") and comm.is_main_process():
-        trainer.register_hooks([StepProfile(cfg.train.log_period, cfg.train.output_dir)])
-    trainer.register_hooks(_build_hooks(cfg, checkpointer, evaluate))
+    evaluate = _register_hooks(cfg, trainer, checkpointer, loaders["test"], frozen)
     start = _load(cfg, trainer, checkpointer, resume)
-    if start >= cfg.train.max_iter:
-        logger.info("iteration %d of %d is done: nothing to train", start, cfg.train.max_iter)
-        return _save_results(cfg, evaluate(), start)
-    trainer.train(start, cfg.train.max_iter)
-    if trainer.ema is not None and comm.is_main_process():
-        trainer.ema.save(os.path.join(cfg.train.output_dir, "model_final_ema.pth"))
-    return _save_results(cfg, results, cfg.train.max_iter)
+    if resume and (known := _finished(cfg, start)) is not None:
+        logger.info("all %d iterations are done and evaluated: nothing is left to do", start)
+        return known
+    trainer.train(start, max(start, cfg.train.max_iter))
+    return {} if trainer.stopping else evaluate.results
 
 
 def do_test(cfg: DictConfig, model: nn.Module, loader: Iterable[Any] | None = None) -> Results:
@@ -138,11 +136,13 @@ def do_eval_only(cfg: DictConfig) -> Results:
         average = copy.deepcopy(model)
         average.load_state_dict(averaged_weights(rest, path))
     results = _test_both(cfg, _distribute(cfg, model), average, loaders["test"])
-    return _save_results(cfg, results, None, "results_eval.json")
+    if comm.is_main_process():
+        save_results(os.path.join(cfg.train.output_dir, "results_eval.json"), results, None)
+    return results
 
 
 def _test_both(
-    cfg: DictConfig, model: nn.Module, average: nn.Module | None, loader: Iterable[Any]
+    cfg: DictConfig, model: nn.Module, average: nn.Module | None, loader: Iterable[Any] | None
 ) -> Results:
     """Results of the model and, under "ema", of its average if there is one."""
     results = do_test(cfg, model, loader)
@@ -161,7 +161,10 @@ def _build_loaders(cfg: DictConfig, *splits: str) -> dict[str, Any]:
     """
     check_data(cfg, *splits)
     nodes = {split: loader_node(cfg, split) for split in splits}
-    return {split: node and build(node, f"dataloader.{split}") for split, node in nodes.items()}
+    return {
+        split: node and keep_workers(build(node, f"dataloader.{split}"))
+        for split, node in nodes.items()
+    }
 
 
 def _build_model(cfg: DictConfig, names: Sequence[str]) -> nn.Module:
@@ -201,40 +204,79 @@ def _distribute(cfg: DictConfig, model: nn.Module) -> nn.Module:
 
 
 def _load(
-    cfg: DictConfig, trainer: Trainer, checkpointer: DetectionCheckpointer, resume: bool
+    cfg: DictConfig, trainer: Trainer, checkpointer: ReportingCheckpointer, resume: bool
 ) -> int:
     """Loads the weights to start from, and says with which iteration to begin."""
+    folder = cfg.train.output_dir
     resumed = resume and checkpointer.has_checkpoint()
     if resume and not resumed:
-        logger.warning(
-            "--resume: %s has no checkpoint, training starts from the beginning",
-            cfg.train.output_dir,
-        )
+        logger.warning("--resume: %s has no checkpoint, training starts from the beginning", folder)
     wanted = [group["lr"] for group in trainer.optimizer.param_groups]
-    load_weights(checkpointer, cfg.train.init_checkpoint, resume)
+    saved = load_weights(checkpointer, cfg.train.init_checkpoint, resume)
+    comm.synchronize()  # files of an earlier run are moved once everybody has read them
     if not resumed:
+        if comm.is_main_process():
+            keep_earlier_run(folder)
         return 0
     kept = [group.get("initial_lr", group["lr"]) for group in trainer.optimizer.param_groups]
     if not all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(wanted, kept)):
         logger.warning(
             "the checkpoint's learning rates %s are continued, not the config's %s", kept, wanted
         )
+    report_changes(saved.get("run", {}), run_settings(cfg))
     return trainer.iter + 1  # the checkpoint holds the iteration that was just finished
 
 
-def _build_hooks(
-    cfg: DictConfig, checkpointer: DetectionCheckpointer, evaluate: Callable[[], Results]
-) -> list[hooks.HookBase]:
-    is_main = comm.is_main_process()
-    scheduler = build(cfg.lr_multiplier, "lr_multiplier")
-    built = [hooks.IterationTimer(), hooks.LRScheduler(scheduler=scheduler)]
-    if is_main:
-        built.append(hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer))
-    built.append(hooks.EvalHook(cfg.train.eval_period, evaluate))
-    if is_main:
-        writers = build_writers(cfg.train.output_dir, cfg.train.max_iter)
-        built.append(hooks.PeriodicWriter(writers, period=cfg.train.log_period))
-    return built
+def _finished(cfg: DictConfig, start: int) -> Results | None:
+    """The results of a run that is over and has written everything; None if something is left."""
+    if start < cfg.train.max_iter:
+        return None
+    known = None
+    if comm.is_main_process():
+        written = last_iteration(os.path.join(cfg.train.output_dir, "metrics.json"))
+        if written >= start - 1:
+            known = read_results(os.path.join(cfg.train.output_dir, "results.json"), start)
+    known = comm.all_gather(known)[0]
+    return known if known is None or comm.is_main_process() else {}
+
+
+def _register_hooks(
+    cfg: DictConfig,
+    trainer: Trainer,
+    checkpointer: ReportingCheckpointer,
+    loader: Iterable[Any] | None,
+    frozen: Sequence[nn.Module],
+) -> Evaluate:
+    """The hooks in the order of :mod:`ms_detr.engine.hooks`; all processes have the same."""
+    settings, folder = cfg.train.checkpointer, cfg.train.output_dir
+    average = trainer.ema and trainer.ema.model
+
+    def evaluate() -> Results:
+        batches = None if loader is None else StoppableLoader(loader, trainer.signals)
+        return _test_both(cfg, trainer.model, average, batches)
+
+    of_average = average is not None and str(settings.get("best")).startswith("ema/")
+    best = BestWeights(
+        settings.get("best"), checkpointer, average if of_average else checkpointer.model
+    )
+    evaluation = Evaluate(
+        cfg.train.eval_period, evaluate, os.path.join(folder, "results.json"), best
+    )
+    trainer.register_hooks([KeepFrozen(frozen)])
+    if cfg.train.get("profile") and comm.is_main_process():
+        trainer.register_hooks([StepProfile(cfg.train.log_period, folder)])
+    trainer.register_hooks(
+        [
+            hooks.IterationTimer(),
+            hooks.LRScheduler(scheduler=build(cfg.lr_multiplier, "lr_multiplier")),
+            SaveCheckpoints(
+                checkpointer, settings.period, settings.max_to_keep, {"run": run_settings(cfg)}
+            ),
+            evaluation,
+            WriteMetrics(folder, cfg.train.log_period),
+        ]
+    )
+    return evaluation
 
 
 def _log_size(model: nn.Module) -> None:
@@ -242,25 +284,3 @@ def _log_size(model: nn.Module) -> None:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     logger.info("Model:\n%s", model)
     logger.info("%.2f M parameters, of which %.2f M are trained", total / 1e6, trained / 1e6)
-
-
-def _save_results(
-    cfg: DictConfig, results: Results, iteration: int | None, name: str = "results.json"
-) -> Results:
-    """Writes the results; a metric that is not defined (no such object) becomes null."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: plain(inner) for name, inner in value.items()}
-        number = float(value)
-        return number if math.isfinite(number) else None
-
-    if comm.is_main_process():
-        path = os.path.join(cfg.train.output_dir, name)
-        content = {"iteration": iteration, "metrics": plain(dict(results))}
-        if "ema" in content["metrics"]:
-            content["ema"] = content["metrics"].pop("ema")
-        with open(path, "w") as file:
-            json.dump(content, file, indent=2)
-        logger.info("results are in %s", path)
-    return results

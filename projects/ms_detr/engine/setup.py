@@ -21,6 +21,7 @@ from ..config import load_config
 from ..errors import ConfigError
 from .checks import check_settings, dataset_names
 from .device import resolve_amp, resolve_device
+from .log_files import tolerate_full_disk
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ def setup(args: argparse.Namespace) -> DictConfig:
         _setup_evaluation(cfg, args)
     else:
         default_setup(cfg, args)
+    tolerate_full_disk()
     return cfg
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from detectron2.utils import comm
 from torch import Tensor
 
@@ -34,12 +35,15 @@ def describe_images(batch: Any) -> list[str]:
     ]
 
 
-def mean_over_processes(losses: Tensor) -> Tensor:
-    """The mean, the same in all processes; nothing where there is only one process."""
+def mean_over_processes(losses: Tensor, asked: bool) -> Tensor:
+    """Means over all processes: of the losses, and last of whether a process was asked to stop.
+
+    The same in all processes; nothing where there is only one process.
+    """
     if comm.get_world_size() == 1:
         return losses.new_zeros(0)
-    mean = losses / comm.get_world_size()
-    torch.distributed.all_reduce(mean)
+    mean = torch.cat([losses, losses.new_full((1,), float(asked))]) / comm.get_world_size()
+    dist.all_reduce(mean)
     return mean
 
 

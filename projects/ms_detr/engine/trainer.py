@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
@@ -29,12 +28,12 @@ from .terms import (
     mean_over_processes,
     supervision_sums,
 )
+from .training_loop import TrainingLoop
 
 logger = logging.getLogger(__name__)
-_LOOP_LOGGER = "detectron2.engine.train_loop"
 
 
-class Trainer(SimpleTrainer):
+class Trainer(TrainingLoop):
     """detectron2's trainer for a model that returns weighted losses by name.
 
     Each loss of a step is copied to the host once, together with the gradient norm; the guard
@@ -89,7 +88,6 @@ class Trainer(SimpleTrainer):
         self.max_norm = max_norm
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=amp_dtype == torch.float16)
         self.skipped_steps = 0
-        self.failed = False
         self.span: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
         names = {id(p): name.removeprefix("module.") for name, p in model.named_parameters()}
         self._parameters = [
@@ -98,15 +96,16 @@ class Trainer(SimpleTrainer):
             for p in group["params"]
         ]
 
-    def train(self, start_iter: int, max_iter: int) -> None:
-        """Trains; a non-finite value is logged as its message, without a traceback."""
-        loop_logger = logging.getLogger(_LOOP_LOGGER)
-        loop_logger.addFilter(_state_non_finite)
-        try:
-            self._begin_data(start_iter)
-            super().train(start_iter, max_iter)
-        finally:
-            loop_logger.removeFilter(_state_non_finite)
+    def before_train(self) -> None:
+        """Calls the hooks, and starts the data where training starts."""
+        super().before_train()
+        if self.start_iter < self.max_iter:
+            self._begin_data(self.start_iter)
+
+    def after_train(self) -> None:
+        """Calls the hooks, and lets the loader's workers go."""
+        self._batches = None
+        super().after_train()
 
     def _begin_data(self, start_iter: int) -> None:
         """Makes the next batch that of iteration ``start_iter``."""
@@ -167,9 +166,11 @@ class Trainer(SimpleTrainer):
         norms = gradient_norms(gradients) if gradients else losses_PT.new_zeros(1)
         norm = torch.linalg.vector_norm(norms)
         losses_here = losses_PT.sum(0)
-        losses_all = mean_over_processes(losses_here)
+        asked = self.signals.received is not None
+        losses_all = mean_over_processes(losses_here, asked)
         numbers = torch.cat([norm[None], losses_PT.sum(1), losses_here, losses_all])
         norm_value, *values = numbers.tolist()  # the one wait
+        self.stopping = values.pop() > 0 if comm.get_world_size() > 1 else asked
         sums, values = values[: len(parts)], values[len(parts) :]
 
         bad = [part for part, total in zip(parts, sums) if not math.isfinite(total)]
@@ -274,11 +275,3 @@ class Trainer(SimpleTrainer):
         if self.scaler.is_enabled() and "grad_scaler" in state_dict:
             self.scaler.load_state_dict(state_dict["grad_scaler"])
             self.skipped_steps = state_dict["skipped_steps"]
-
-
-def _state_non_finite(record: logging.LogRecord) -> bool:
-    """Turns detectron2's record of an exception into the exception's own words."""
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, NonFiniteError):
-        record.msg, record.args, record.exc_info = "Training stops: %s", (str(error),), None
-    return True

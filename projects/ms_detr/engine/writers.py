@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 import os
 import resource
 import sys
+import threading
+from collections.abc import Callable
 
 import torch
 from detectron2.utils.events import (
     EventStorage,
     EventWriter,
-    JSONWriter,
     TensorboardXWriter,
     get_event_storage,
 )
+
+from .events import WINDOW
+from .files import output_errors
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +32,7 @@ class ProgressWriter(EventWriter):
     gradient norm are medians of the last ``window`` iterations.
     """
 
-    def __init__(self, max_iter: int, window: int = 20) -> None:
+    def __init__(self, max_iter: int, window: int = WINDOW) -> None:
         self._max_iter = max_iter
         self._window = window
 
@@ -73,22 +78,98 @@ def peak_memory_mb() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def build_writers(output_dir: str, max_iter: int) -> list[EventWriter]:
-    """The progress line, ``metrics.json`` and TensorBoard's event files, in ``output_dir``."""
+class MetricsWriter(EventWriter):
+    """One line of ``metrics.json`` for each iteration that something new is known of.
+
+    The file is opened for each writing, so that one that is gone is noticed.
+
+    Args:
+        path: the file, which is appended to.
+        written: the last iteration that the file has a line of.
+        window: scalars that are noisy are medians of so many last values.
+
+    Attributes:
+        written: see above; grows.
+    """
+
+    def __init__(self, path: str, written: int = -1, window: int = WINDOW) -> None:
+        self.path, self.written, self._window = path, written, window
+
+    def write(self) -> None:
+        """Writes what is new, and waits until the disk has it.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        scalars = get_event_storage().latest_with_smoothing_hint(self._window)
+        lines: dict[int, dict[str, float]] = {}
+        for name, (value, iteration) in scalars.items():
+            if iteration > self.written:
+                lines.setdefault(iteration, {"iteration": iteration})[name] = value
+        if not lines:
+            return
+        text = "".join(json.dumps(lines[i], sort_keys=True) + "\n" for i in sorted(lines))
+        # Not created where it is the directory that is gone.
+        with output_errors("the metrics", self.path), open(self.path, "a") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        self.written = max(lines)
+
+
+class EventFileWriter(TensorboardXWriter):
+    """TensorBoard's event files; what an earlier, killed run wrote after ``written`` is hidden.
+
+    TensorBoard writes in a thread of its own: an error of the disk comes up at the next writing,
+    or when the file is closed.
+    """
+
+    def __init__(self, log_dir: str, written: int = -1) -> None:
+        self._folder = log_dir
+        with output_errors("TensorBoard's events in", log_dir):
+            super().__init__(log_dir, purge_step=written + 1)
+        self._last_write = written
+
+    def write(self) -> None:
+        with output_errors("TensorBoard's events in", self._folder):
+            super().write()
+
+    def close(self) -> None:
+        with output_errors("TensorBoard's events in", self._folder):
+            super().close()
+
+
+def quiet_event_thread() -> None:
+    """Keeps the traceback of TensorBoard's thread off the screen: its error is raised again."""
+    if isinstance(threading.excepthook, _QuietHook):
+        return
+    threading.excepthook = _QuietHook(threading.excepthook)
+
+
+class _QuietHook:
+    def __init__(self, usual: Callable[[threading.ExceptHookArgs], object]) -> None:
+        self.usual = usual
+
+    def __call__(self, given: threading.ExceptHookArgs) -> None:
+        if type(given.thread).__module__.startswith("tensorboard."):
+            logger.debug("TensorBoard's thread ended: %s", given.exc_value)
+        else:
+            self.usual(given)
+
+
+def build_writers(output_dir: str, max_iter: int, written: int = -1) -> list[EventWriter]:
+    """The progress line, ``metrics.json`` and TensorBoard's event files, in ``output_dir``.
+
+    Args:
+        output_dir: where the files are.
+        max_iter: iterations of the whole run.
+        written: the last iteration of which ``metrics.json`` has a line already.
+
+    Raises:
+        OutputError: the directory cannot be written.
+    """
     return [
         ProgressWriter(max_iter),
-        JSONWriter(os.path.join(output_dir, "metrics.json")),
-        TensorboardXWriter(output_dir),
+        MetricsWriter(os.path.join(output_dir, "metrics.json"), written),
+        EventFileWriter(output_dir, written),
     ]
-
-
-def keep_old_metrics(output_dir: str) -> None:
-    """Renames the ``metrics.json`` of an earlier run, to which a new run would append."""
-    path = os.path.join(output_dir, "metrics.json")
-    if not os.path.exists(path):
-        return
-    number = 1
-    while os.path.exists(kept := os.path.join(output_dir, f"metrics.{number}.json")):
-        number += 1
-    os.rename(path, kept)
-    logger.warning("%s of an earlier run is kept as %s", path, kept)

@@ -104,7 +104,7 @@ def test_sets_of_a_batch():
             *(getattr(override, f"{name}_P")[kept] for name in ("image", "query", "target")),
             *(override.valid_P[kept], override.labelled_P[kept], override.normalizer),
         )
-        found = (loss(predictions, targets, a) for a in (override, only))
+        found = (loss(Lesson(predictions, targets, a)) for a in (override, only))
         assert next(found).item() == pytest.approx(next(found).item(), rel=1e-6)
 
 

@@ -14,7 +14,7 @@ from ms_detr.assigners import (
     OverrideByOneToMany,
 )
 from ms_detr.losses import GIoULoss, L1Loss
-from ms_detr.structures import Assignment, LayerPredictions
+from ms_detr.structures import Assignment, LayerPredictions, Lesson
 
 QUERIES = 4
 PREDICTIONS = LayerPredictions(torch.zeros(2, QUERIES, 3), torch.rand(2, QUERIES, 4))

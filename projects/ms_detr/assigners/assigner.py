@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 # What runs beside others: it yields what the host is to see (None: nothing) and is sent a copy of
 # it on the host; if it has shown something it then yields indices made on the host, and is sent
 # these on the device.
-Steps = Generator[Tensor | None, Tensor | None, Result]
+Steps = Generator[Tensor | None, Any, Result]
 
 
 class Assigner:
@@ -60,7 +60,8 @@ def run_together(all_steps: Mapping[str, Steps[Result]]) -> dict[str, Result]:
     shown = {name: next(steps) for name, steps in all_steps.items()}
     download = Download({name: value for name, value in shown.items() if value is not None})
     results = {name: _finish(all_steps[name]) for name in shown if shown[name] is None}
-    answers = {name: all_steps[name].send(value) for name, value in download.wait().items()}
+    arrived = download.wait()
+    answers = {name: cast(Tensor, all_steps[name].send(arrived[name])) for name in arrived}
     for name, value in _upload(answers, download.device).items():
         results[name] = _finish(all_steps[name], value)
     return {name: results[name] for name in all_steps}
@@ -91,7 +92,7 @@ class Download:
         return {name: part.view(self._shapes[name]) for name, part in zip(self._shapes, parts)}
 
 
-def _upload(values: Mapping[str, Tensor | None], device: torch.device) -> dict[str, Tensor]:
+def _upload(values: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     """Indices of the host on the device, in one copy."""
     flat = [value.reshape(-1) for value in values.values()]
     together = send(torch.cat(flat) if flat else torch.zeros(0, dtype=torch.int64), device)

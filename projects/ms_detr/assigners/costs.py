@@ -13,6 +13,9 @@ from ..registry import MATCH_COSTS
 from ..structures import LayerPredictions, Targets
 from .mask_costs import MaskMatchCost, mask_prices
 
+# Pairs that are priced at the same time: their intermediate results take up to 80 MB in float32.
+_PAIRS = 2**20
+
 
 class MatchCost:
     """A price; lower is better.
@@ -95,11 +98,13 @@ class MatchCosts:
             ValueError: masks have a price, but there are none.
         """
         of_masks = [cost for cost in self.costs.values() if isinstance(cost, MaskMatchCost)]
-        prices = [
-            cost.weight * cost(predictions, targets)
-            for cost in self.costs.values()
-            if isinstance(cost, MatchCost)
-        ]
-        if of_masks:
-            prices.append(mask_prices(of_masks, predictions, targets))
+        others = [cost for cost in self.costs.values() if isinstance(cost, MatchCost)]
+        prices = [mask_prices(of_masks, predictions, targets)] if of_masks else []
+        if others:
+            at_once = max(1, _PAIRS // max(1, predictions.boxes_BN4.shape[1]))
+            parts = [
+                reduce(torch.add, (cost.weight * cost(predictions, part) for cost in others))
+                for part in targets.parts(at_once)
+            ]
+            prices.append(torch.cat(parts) if len(parts) > 1 else parts[0])
         return reduce(torch.add, prices)

@@ -160,5 +160,11 @@ class Assignment:
             own = sum(self.counts[layer * images : (layer + 1) * images])
             slot_P = torch.arange(before, before + own, device=self.image_P.device)
         normalizer = self.normalizer if self.normalizer.dim() == 0 else self.normalizer[layer]
-        fields = (self.image_P, self.query_P, self.target_P, self.valid_P, self.labelled_P)
-        return Assignment(*(field[slot_P] for field in fields), normalizer)
+        return Assignment(
+            image_P=self.image_P[slot_P],
+            query_P=self.query_P[slot_P],
+            target_P=self.target_P[slot_P],
+            valid_P=self.valid_P[slot_P],
+            labelled_P=self.labelled_P[slot_P],
+            normalizer=normalizer,
+        )

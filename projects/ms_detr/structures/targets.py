@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ class Targets:
     )
 
     def __post_init__(self) -> None:
-        if self.image_G is not None:
+        if cast("Tensor | None", self.image_G) is not None:
             return
         # Made here, once a batch, so that assigners have nothing to bring to the device.
         count_B = torch.tensor(self.counts, dtype=torch.int64)
@@ -116,6 +117,24 @@ class Targets:
             masks=None if self.masks is None else self.masks.repeated(layers),
             image_G=(self.image_G + layer_D1 * len(self.counts)).flatten(),
         )
+
+    def parts(self, size: int) -> list[Targets]:
+        """The objects in parts of at most ``size`` neighbours, without masks; images stay all."""
+        total = len(self.labels_G)
+        if total <= size:
+            return [self]
+        ends = np.cumsum(self.counts)
+        cuts = [*range(0, total, size), total]
+        return [
+            Targets(
+                labels_G=self.labels_G[first:last],
+                boxes_G4=self.boxes_G4[first:last],
+                counts=tuple(np.diff(ends.clip(first, last), prepend=first).tolist()),
+                num_boxes=self.num_boxes,
+                image_G=self.image_G[first:last],
+            )
+            for first, last in zip(cuts, cuts[1:])
+        ]
 
     def repeated(self, times: int, counts: tuple[int, ...]) -> tuple[Targets, Tensor]:
         """The objects of every image, ``times`` times one after the other.

@@ -159,3 +159,17 @@ def test_the_layer_of_a_value_that_is_not_finite_is_named():
     for assigner in (hungarian(), BlockwiseAssigner(assigner=hungarian())):
         with pytest.raises(NonFiniteError, match="^layer 2: class logits or boxes of the pred"):
             assigner(predictions, targets.in_layers(3))
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_not_waited_for_otherwise(benchmark, teachers):
+    """And the losses are those of the CPU."""
+    given = benchmark.problem(7, device="cuda", **FEW)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        losses = teachers(*given)
+        torch.stack(list(losses.values())).sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for name, loss in teachers(*benchmark.problem(7, **FEW)).items():
+        torch.testing.assert_close(losses[name].cpu(), loss, rtol=1e-4, atol=1e-5)

@@ -82,7 +82,7 @@ class Download:
         self._host = together.to("cpu", non_blocking=True)
         self._arrived = torch.cuda.Event() if together.is_cuda else None
         if self._arrived is not None:
-            self._arrived.record()
+            self._arrived.record(torch.cuda.current_stream(together.device))
 
     def wait(self) -> dict[str, Tensor]:
         """The values on the host."""

@@ -31,16 +31,17 @@ def problem(queries, counts, classes=4, seed=0):
 
 
 def test_costs_by_hand():
-    logits = torch.tensor([[0.0, 2.0]])
-    predicted, true = torch.tensor([[0.5, 0.5, 0.2, 0.2]]), torch.tensor([[0.6, 0.5, 0.2, 0.4]])
-    label = torch.tensor([0])
+    boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.2]]])
+    predictions = LayerPredictions(torch.tensor([[[0.0, 2.0]]]), boxes)
+    true = torch.tensor([[0.6, 0.5, 0.2, 0.4]])
+    targets = Targets(torch.tensor([0]), true, (1,), torch.tensor(1.0))
     p = 0.5
     focal = 0.25 * (1 - p) ** 2 * -math.log(p) - 0.75 * p**2 * -math.log(1 - p)
     # boxes 0.4..0.6 x 0.4..0.6 and 0.5..0.7 x 0.3..0.7: intersection 0.02, union 0.1, hull 0.12
     giou = 0.02 / 0.1 - (0.12 - 0.1) / 0.12
     for cost, expected in ((FocalCost(1), focal), (L1Cost(1), 0.3), (GIoUCost(1), -giou)):
-        assert cost(logits, predicted, label, true).item() == pytest.approx(expected, abs=1e-6)
-    total = MatchCosts(a=FocalCost(2.0), b=L1Cost(5.0))(logits, predicted, label, true)
+        assert cost(predictions, targets).item() == pytest.approx(expected, abs=1e-6)
+    total = MatchCosts(a=FocalCost(2.0), b=L1Cost(5.0))(predictions, targets)
     assert total.item() == pytest.approx(2 * focal + 5 * 0.3, abs=1e-5)
 
 
@@ -49,14 +50,12 @@ def test_no_other_set_of_pairs_is_cheaper(objects):
     for seed in range(5):
         predictions, targets = problem(5, [objects], seed=seed)
         found = HungarianAssigner(costs=COSTS)(predictions, targets)
-        cost = COSTS(
-            predictions.logits_BNK[0], predictions.boxes_BN4[0], targets.labels_G, targets.boxes_G4
-        )
+        cost = COSTS(predictions, targets)
         cheapest = min(
-            sum(cost[q, g] for g, q in enumerate(choice))
+            sum(cost[g, q] for g, q in enumerate(choice))
             for choice in itertools.permutations(range(5), objects)
         )
-        assert cost[found.query_P, found.target_P].sum() == pytest.approx(cheapest.item(), abs=1e-5)
+        assert cost[found.target_P, found.query_P].sum() == pytest.approx(cheapest.item(), abs=1e-5)
 
 
 def test_every_object_once_and_every_query_at_most_once():

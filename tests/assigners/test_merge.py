@@ -14,7 +14,7 @@ from ms_detr.assigners import (
     OverrideByOneToMany,
 )
 from ms_detr.losses import GIoULoss, L1Loss
-from ms_detr.structures import Assignment, LayerPredictions
+from ms_detr.structures import Assignment, LayerPredictions, Lesson
 
 QUERIES = 4
 PREDICTIONS = LayerPredictions(torch.zeros(2, QUERIES, 3), torch.rand(2, QUERIES, 4))
@@ -104,7 +104,7 @@ def test_sets_of_a_batch():
             *(getattr(override, f"{name}_P")[kept] for name in ("image", "query", "target")),
             *(override.valid_P[kept], override.labelled_P[kept], override.normalizer),
         )
-        found = (loss(predictions, targets, a) for a in (override, only))
+        found = (loss(Lesson(predictions, targets, a)) for a in (override, only))
         assert next(found).item() == pytest.approx(next(found).item(), rel=1e-6)
 
 

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ms_detr.assigners import AppendMissing, OverrideByOneToMany, seeded_generator
 from ms_detr.losses import FocalLoss, GIoULoss, L1Loss
 from ms_detr.registry import ASSIGNERS
-from ms_detr.structures import Assignment, LayerPredictions, Targets
+from ms_detr.structures import Assignment, LayerPredictions, Lesson, Targets
 
 # Operators whose output has a size, or is a host value, that only the device knows; and copies of
 # host values to the device, which wait for it as well.
@@ -106,7 +106,8 @@ def test_assigning_merging_and_losses_do_not_wait(name, options, device):
         assignment = assigner(predictions, targets)
         for merge in MERGES:
             merged = merge(assignment, single, predictions)
-            sum(term(predictions, targets, merged) for term in TERMS).backward()
+            lesson = Lesson(predictions, targets, merged)
+            sum(term(lesson) for term in TERMS).backward()
 
     calls = calls_of(work)
     assert not +calls.waiting
@@ -153,11 +154,11 @@ def test_a_gpu_is_not_waited_for(name, options):
     torch.cuda.set_sync_debug_mode("error")
     try:
         with Calls() as calls:
-            targets = replace(cuda[1])  # made anew
+            targets = replace(cuda[1], image_G=None)  # made anew
             found = assigner(cuda[0], targets)
             for merge in MERGES:
                 merge(found, single, cuda[0])
-            losses = [term(*cuda, found) for term in TERMS]
+            losses = [term(Lesson(*cuda, found)) for term in TERMS]
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert calls.copies == 1 + ("generator" in options)
@@ -166,4 +167,4 @@ def test_a_gpu_is_not_waited_for(name, options):
     for field in ("image_P", "query_P", "target_P", "valid_P", "labelled_P"):
         assert torch.equal(getattr(found, field).cpu(), getattr(expected, field))
     for term, loss in zip(TERMS, losses):
-        torch.testing.assert_close(loss.cpu(), term(*cpu, expected), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(loss.cpu(), term(Lesson(*cpu, expected)), rtol=1e-5, atol=1e-6)

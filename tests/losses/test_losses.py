@@ -9,8 +9,8 @@ from torchvision.ops import box_convert, generalized_box_iou_loss, sigmoid_focal
 
 from ms_detr.assigners import FocalCost, GIoUCost, L1Cost, MatchCosts, ReleasedTopKAssigner
 from ms_detr.losses import FocalLoss, GIoULoss, L1Loss, LossTerms
-from ms_detr.overlap import generalized_iou
-from ms_detr.structures import Assignment, LayerPredictions, Targets
+from ms_detr.overlap import corners_of, generalized_iou
+from ms_detr.structures import Assignment, LayerPredictions, Lesson, Targets
 
 
 def assignment(pairs, normalizer=2.0, labelled=None):
@@ -40,7 +40,7 @@ def focal(logit, positive):
 
 
 def test_focal_loss_of_assigned_and_background_queries(predictions, targets):
-    loss = FocalLoss(1.0)(predictions, targets, assignment([(0, 0, 0)]))
+    loss = FocalLoss(1.0)(Lesson(predictions, targets, assignment([(0, 0, 0)])))
     expected = focal(0, False) + focal(2, True) + focal(1, False) + focal(-1, False)
     assert loss.item() == pytest.approx(expected / 2, rel=1e-5)
 
@@ -49,15 +49,21 @@ def test_a_pair_that_does_not_own_its_label_teaches_no_class(predictions, target
     pairs = [(0, 0, 0), (0, 0, 1)]
     both = assignment(pairs, labelled=torch.tensor([True, False]))
     one = assignment(pairs[:1])
-    assert FocalLoss(1.0)(predictions, targets, both) == FocalLoss(1.0)(predictions, targets, one)
-    assert L1Loss(1.0)(predictions, targets, both) > L1Loss(1.0)(predictions, targets, one)
+    assert FocalLoss(1.0)(Lesson(predictions, targets, both)) == FocalLoss(1.0)(
+        Lesson(predictions, targets, one)
+    )
+    assert L1Loss(1.0)(Lesson(predictions, targets, both)) > L1Loss(1.0)(
+        Lesson(predictions, targets, one)
+    )
 
 
 def test_box_losses(predictions, targets):
     pairs = assignment([(0, 0, 0), (0, 1, 1)])
-    assert L1Loss(1.0)(predictions, targets, pairs).item() == pytest.approx(0.3 / 2, rel=1e-5)
+    assert L1Loss(1.0)(Lesson(predictions, targets, pairs)).item() == pytest.approx(
+        0.3 / 2, rel=1e-5
+    )
     giou = 0.02 / 0.1 - (0.12 - 0.1) / 0.12
-    loss = GIoULoss(1.0)(predictions, targets, pairs)
+    loss = GIoULoss(1.0)(Lesson(predictions, targets, pairs))
     assert loss.item() == pytest.approx((1 - giou + 0.0) / 2, abs=1e-6)
 
 
@@ -66,7 +72,7 @@ def test_no_pairs_leave_the_background_loss_and_a_gradient(predictions, targets)
     boxes = predictions.boxes_BN4.requires_grad_()
     empty = assignment([])
     terms = [FocalLoss(1.0), L1Loss(1.0), GIoULoss(1.0)]
-    losses = [term(predictions, targets, empty) for term in terms]
+    losses = [term(Lesson(predictions, targets, empty)) for term in terms]
     assert losses[0] > 0 and losses[1] == 0 and losses[2] == 0
     sum(losses).backward()
     assert logits.grad.abs().sum() > 0
@@ -76,7 +82,7 @@ def test_no_pairs_leave_the_background_loss_and_a_gradient(predictions, targets)
 def test_a_box_of_no_size_has_a_finite_loss(targets):
     point = LayerPredictions(torch.zeros(1, 1, 2), torch.tensor([[[0.2, 0.2, 0.0, 0.0]]]))
     point.boxes_BN4.requires_grad_()
-    loss = GIoULoss(1.0)(point, targets, assignment([(0, 0, 0)]))
+    loss = GIoULoss(1.0)(Lesson(point, targets, assignment([(0, 0, 0)])))
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(point.boxes_BN4.grad).all()
 
@@ -114,8 +120,9 @@ def test_alpha_of_one_half_at_twice_the_weight_treats_positives_and_negatives_al
     truth = torch.zeros_like(logits)
     truth[0, 2, 1] = 1
     off = sigmoid_focal_loss(logits, truth, alpha=-1, reduction="sum")
-    half = FocalLoss(1.0, alpha=0.5)(predictions, targets, assignment([(0, 2, 0)], 1.0))
-    torch.testing.assert_close(2 * half, off)
+    lesson = Lesson(predictions, targets, assignment([(0, 2, 0)], 1.0))
+    half = FocalLoss(1.0, alpha=0.5)(lesson)
+    torch.testing.assert_close(2 * half, off[None])
 
 
 @pytest.mark.parametrize("value", [None, 5.0, "L1Loss"])
@@ -149,7 +156,7 @@ def test_slots_without_a_pair_have_no_loss_and_no_gradient():
                 predictions.logits_BNK.clone().requires_grad_(),
                 predictions.boxes_BN4.clone().requires_grad_(),
             )
-            loss = term(inputs, targets, chosen)
+            loss = term(Lesson(inputs, targets, chosen))
             loss.backward()
             grads = inputs.boxes_BN4.grad, inputs.logits_BNK.grad
             found.append([loss.detach(), *(g for g in grads if g is not None)])
@@ -169,7 +176,7 @@ def test_giou_loss_is_that_of_torchvision():
     for ours in (True, False):
         boxes = first.clone().requires_grad_()
         if ours:
-            loss = 1 - generalized_iou(boxes, second)
+            loss = 1 - generalized_iou(corners_of(boxes), corners_of(second))
         else:
             corners = (box_convert(b, "cxcywh", "xyxy") for b in (boxes, second))
             loss = generalized_box_iou_loss(*corners, eps=0.0)
@@ -188,14 +195,14 @@ def test_every_loss_of_non_finite_predictions_is_non_finite(place):
         targets = Targets(torch.tensor([1]), torch.full((1, 4), 0.4), (1, 0), torch.tensor(1.0))
         found = ReleasedTopKAssigner()(predictions, targets)
         for term in (FocalLoss(1.0), L1Loss(1.0), GIoULoss(1.0)):
-            assert not torch.isfinite(term(predictions, targets, found))
+            assert not torch.isfinite(term(Lesson(predictions, targets, found)))
 
 
 def test_a_weight_of_the_class_of_two_pairs_is_one():
     """Slots may name the same query and class twice; only one of them owns the label."""
     predictions = LayerPredictions(torch.randn(1, 3, 2), torch.rand(1, 3, 4))
     targets = Targets(torch.tensor([1, 1]), torch.rand(2, 4), (2,), torch.tensor(2.0))
-    one = FocalLoss(1.0)(predictions, targets, assignment([(0, 1, 0)]))
+    one = FocalLoss(1.0)(Lesson(predictions, targets, assignment([(0, 1, 0)])))
     for owner in ([True, False], [False, True]):
         two = assignment([(0, 1, 0), (0, 1, 1)], labelled=torch.tensor(owner))
-        assert FocalLoss(1.0)(predictions, targets, two) == one
+        assert FocalLoss(1.0)(Lesson(predictions, targets, two)) == one

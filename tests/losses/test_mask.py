@@ -23,6 +23,7 @@ from ms_detr.losses import (
     MaskSamples,
     UncertainPoints,
 )
+from ms_detr.structures import Lesson
 from ms_detr.structures.masks import ObjectMasks
 
 
@@ -101,7 +102,7 @@ def test_samples_against_a_dense_reference():
     asked = losses(importance=0.5)
     drawn = []
     asked.points = lambda *args: drawn.append(UncertainPoints(num_points=64)(*args)) or drawn[0]
-    samples = asked.sample(predictions, targets, pairs(*rows))
+    samples = asked.sample(Lesson(predictions, targets, pairs(*rows)))
     (points,) = drawn
 
     masks = predictions.masks
@@ -131,7 +132,7 @@ def test_terms_see_the_same_points():
             return super().__call__(samples)
 
     spies = MaskLosses(points=UncertainPoints(num_points=8), a=Spy(2.0), b=Spy(3.0))
-    found = spies(predictions, targets, pairs((0, 1, 0)))
+    found = spies(Lesson(predictions, targets, pairs((0, 1, 0))))
     assert seen[0] is seen[1]
     assert found["b"].item() == pytest.approx(1.5 * found["a"].item())
 
@@ -139,11 +140,11 @@ def test_terms_see_the_same_points():
 def test_slots_without_a_pair_do_not_exist():
     predictions, targets = problem()
     torch.manual_seed(0)
-    alone = losses()(predictions, targets, pairs((0, 1, 0), (1, 2, 3)))
+    alone = losses()(Lesson(predictions, targets, pairs((0, 1, 0), (1, 2, 3))))
     torch.manual_seed(0)
     rows = [(0, 0, 0), (0, 1, 0), (1, 5, 4), (1, 2, 3)]
     slots = pairs(*rows, valid=[False, True, False, True])
-    found = losses()(predictions, targets, slots)
+    found = losses()(Lesson(predictions, targets, slots))
     assert found.keys() == alone.keys() and all(found[k] == alone[k] for k in alone)
     sum(found.values()).backward()
     taught = predictions.masks.states_BNC.grad.abs().sum(2) > 0
@@ -153,7 +154,7 @@ def test_slots_without_a_pair_do_not_exist():
 @pytest.mark.parametrize("rows, counts", [([], (0, 0)), ([], (2, 3)), ([(1, 0, 0)], (0, 1))])
 def test_few_pairs(rows, counts):
     predictions, targets = problem(counts)
-    found = losses()(predictions, targets, pairs(*rows))
+    found = losses()(Lesson(predictions, targets, pairs(*rows)))
     assert all((loss > 0) == bool(rows) for loss in found.values())
     sum(found.values()).backward()
     gradient = predictions.masks.states_BNC.grad
@@ -163,7 +164,7 @@ def test_few_pairs(rows, counts):
 def test_a_hundred_objects():
     predictions, targets = problem((100, 1), queries=120)
     rows = [(0, index + 5, index) for index in range(100)]
-    found = losses()(predictions, targets, pairs(*rows, normalizer=101.0))
+    found = losses()(Lesson(predictions, targets, pairs(*rows, normalizer=101.0)))
     assert all(torch.isfinite(loss) for loss in found.values())
 
 
@@ -172,7 +173,7 @@ def test_normalizer_divides_and_carries_nan():
     values = []
     for number in (1.0, 4.0, float("nan")):
         torch.manual_seed(0)
-        found = losses()(predictions, targets, pairs((0, 1, 0), normalizer=number))
+        found = losses()(Lesson(predictions, targets, pairs((0, 1, 0), normalizer=number)))
         values.append(found["dice"].item())
     assert values[1] == pytest.approx(values[0] / 4) and math.isnan(values[2])
 
@@ -213,7 +214,7 @@ def largest(queries: int, slots: int, valid: int) -> int:
     )
     predictions = replace(predictions, masks=replace(predictions.masks, batch=batch))
     with Largest() as count:
-        sum(losses(200)(predictions, targets, given).values()).backward()
+        sum(losses(200)(Lesson(predictions, targets, given)).values()).backward()
     return count.bytes
 
 
@@ -250,5 +251,5 @@ def test_masks_that_are_not_there():
         (predictions, replace(targets, masks=None)),
     ):
         with pytest.raises(ValueError, match="need masks of predictions and of targets"):
-            losses()(*given, pairs((0, 1, 0)))
+            losses()(Lesson(*given, pairs((0, 1, 0))))
     assert isinstance(targets.as_objectness().masks, ObjectMasks)

@@ -48,3 +48,25 @@ def test_every_object_knows_its_image():
     assert targets.as_objectness().image_G.tolist() == [1, 1, 3, 3, 3]
     empty = Targets(torch.zeros(0), torch.zeros(0, 4), (0, 0), torch.tensor(1.0))
     assert empty.image_G.shape == (0,) and empty.image_G.dtype == torch.int64
+
+
+def test_in_layers():
+    """Three objects in images of 2, 0 and 1, in two layers."""
+    boxes = torch.rand(3, 4)
+    targets = Targets(torch.tensor([4, 5, 6]), boxes, (2, 0, 1), torch.tensor(3.0))
+    found = targets.in_layers(2)
+    assert found.labels_G.tolist() == [4, 5, 6, 4, 5, 6]
+    assert found.image_G.tolist() == [0, 0, 2, 3, 3, 5]
+    assert found.counts == (2, 0, 1, 2, 0, 1) and found.num_boxes == 3
+    assert torch.equal(found.boxes_G4[3:], boxes)
+    assert targets.in_layers(2) is found  # made once
+
+
+def test_parts():
+    targets = Targets(torch.arange(7), torch.rand(7, 4), (2, 0, 4, 1), torch.tensor(7.0))
+    assert targets.parts(7) == [targets]
+    parts = targets.parts(3)
+    assert [part.labels_G.tolist() for part in parts] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert [part.image_G.tolist() for part in parts] == [[0, 0, 2], [2, 2, 2], [3]]
+    assert [part.counts for part in parts] == [(2, 0, 1, 0), (0, 0, 3, 0), (0, 0, 0, 1)]
+    assert torch.equal(torch.cat([part.boxes_G4 for part in parts]), targets.boxes_G4)

@@ -14,6 +14,7 @@ from ms_detr.assigners import (
     HungarianAssigner,
     MatchCosts,
     OverrideByOneToMany,
+    run_together,
 )
 from ms_detr.heads import BoxHeads, ClassHeads
 from ms_detr.losses import FocalLoss, LossTerms
@@ -152,28 +153,23 @@ def test_proposals_are_matched_on_anchors():
     seen = []
 
     class Spy(HungarianAssigner):
-        def match(self, logits_NK, boxes_N4, labels_G, boxes_G4, masks=None):
-            seen.append((boxes_N4, labels_G))
-            return super().match(logits_NK, boxes_N4, labels_G, boxes_G4, masks)
+        def steps(self, predictions, targets):
+            seen.append((predictions.boxes_BN4, targets.labels_G))
+            return super().steps(predictions, targets)
 
-    supervision = ProposalSupervision(
-        assigner=Spy(costs=MatchCosts(c=FocalCost(1.0))), terms=LossTerms(c=FocalLoss(1.0))
-    )
-    supervision.prepare(outputs, targets)
-    for image, (boxes, labels) in enumerate(seen):
-        assert torch.equal(boxes, outputs.proposals.anchors_BS4[image])
-        assert not labels.any()
-    seen.clear()
-    PredictedProposalSupervision(assigner=supervision.assigner, terms=supervision.terms).prepare(
-        outputs, targets
-    )
-    assert len(seen) == 2
-    for image, (boxes, _) in enumerate(seen):
-        assert torch.equal(boxes, outputs.proposals.boxes_BS4[image])
+    parts = {
+        "assigner": Spy(costs=MatchCosts(c=FocalCost(1.0))),
+        "terms": LossTerms(c=FocalLoss(1.0)),
+    }
+    for kind in (ProposalSupervision, PredictedProposalSupervision):
+        run_together({"proposals": kind(**parts).prepare(outputs, targets)})
+    (anchors, labels), (boxes, _) = seen
+    assert torch.equal(anchors, outputs.proposals.anchors_BS4) and not labels.any()
+    assert torch.equal(boxes, outputs.proposals.boxes_BS4)
 
 
-def pairs(lesson):
-    found = lesson.assignment
+def pairs(lesson, layer):
+    found = lesson.assignment.pairs_of_layer(layer, lesson.predictions.images)
     pairs = torch.stack([found.image_P, found.query_P, found.target_P], 1)[found.valid_P]
     return set(map(tuple, pairs.tolist()))
 
@@ -186,14 +182,16 @@ def test_merge_adds_the_pairs_of_the_same_layer():
     model.supervisions["mixed"].merge = OverrideByOneToMany(source="one_to_one")
     after = model.supervisions.prepare({"primary": outputs}, targets)
     for layer in range(2):
-        assert pairs(after["one_to_one"][layer]) == pairs(before["one_to_one"][layer])
-        many, one = pairs(before["mixed"][layer]), pairs(before["one_to_one"][layer])
-        merged = pairs(after["mixed"][layer])
+        one, many, merged = (
+            pairs(lessons[name], layer)
+            for lessons, name in ((before, "one_to_one"), (before, "mixed"), (after, "mixed"))
+        )
+        assert pairs(after["one_to_one"], layer) == one
         queries = {pair[:2] for pair in many}
         # every one-to-one pair whose query was free came along, and each query answers once
         assert {pair for pair in one if pair[:2] not in queries} <= merged <= many | one
         assert len({pair[:2] for pair in merged}) == len(merged)
-    assert any(pairs(a) != pairs(b) for a, b in zip(before["mixed"], after["mixed"]))
+    assert any(pairs(before["mixed"], layer) != pairs(after["mixed"], layer) for layer in range(2))
 
 
 @pytest.mark.parametrize("source", ["mixed", "proposals", "nobody"])

@@ -1,7 +1,7 @@
 """Which query answers which object."""
 
 from .all_pairs import AllPairsTopKAssigner
-from .assigner import Assigner
+from .assigner import Assigner, HostAssigner, Steps, run_together
 from .best_object import BestObjectTopKAssigner
 from .blocks import BlockwiseAssigner, RepeatingAssigner
 from .costs import FocalCost, GIoUCost, L1Cost, MatchCost, MatchCosts
@@ -20,6 +20,7 @@ __all__ = [
     "DiceCost",
     "FocalCost",
     "GIoUCost",
+    "HostAssigner",
     "HungarianAssigner",
     "ImageMasks",
     "L1Cost",
@@ -32,6 +33,8 @@ __all__ = [
     "ReleasedTopKAssigner",
     "RepeatingAssigner",
     "Slots",
+    "Steps",
     "TopKAssigner",
+    "run_together",
     "seeded_generator",
 ]

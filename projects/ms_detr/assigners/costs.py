@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert, generalized_box_iou
 
 from ..arguments import require_kind, require_number
+from ..overlap import corners_of, generalized_iou, planes_of
 from ..registry import MATCH_COSTS
-from .mask_costs import ImageMasks, MaskMatchCost
+from ..structures import LayerPredictions, Targets
+from .mask_costs import MaskMatchCost, mask_prices
+
+# Pairs that are priced at the same time: their intermediate results take up to 80 MB in float32.
+_PAIRS = 2**20
 
 
 class MatchCost:
@@ -22,10 +28,8 @@ class MatchCost:
         require_number(f"weight of {type(self).__name__}", weight, 0)
         self.weight = weight
 
-    def __call__(
-        self, logits_NK: Tensor, boxes_N4: Tensor, labels_G: Tensor, boxes_G4: Tensor
-    ) -> Tensor:
-        """Unweighted price (N, G) within one image; boxes are (cx, cy, w, h)."""
+    def __call__(self, predictions: LayerPredictions, targets: Targets) -> Tensor:
+        """Unweighted price (G, N) of every object with every query of its own image."""
         raise NotImplementedError
 
 
@@ -45,35 +49,31 @@ class FocalCost(MatchCost):
         require_number("gamma of FocalCost", gamma, 0)
         self.alpha, self.gamma = alpha, gamma
 
-    def __call__(
-        self, logits_NK: Tensor, boxes_N4: Tensor, labels_G: Tensor, boxes_G4: Tensor
-    ) -> Tensor:
+    def __call__(self, predictions: LayerPredictions, targets: Targets) -> Tensor:
         # Only the columns of the objects' classes are needed; 1e-8 is the published guard of log.
-        p = logits_NK[:, labels_G].sigmoid()
-        positive = self.alpha * (1 - p) ** self.gamma * -(p + 1e-8).log()
-        negative = (1 - self.alpha) * p**self.gamma * -(1 - p + 1e-8).log()
-        return positive - negative
+        p = predictions.logits_BNK.transpose(1, 2)[targets.image_G, targets.labels_G].sigmoid()
+        q = 1 - p
+        positive = self.alpha * q**self.gamma * (p + 1e-8).log()
+        negative = (1 - self.alpha) * p**self.gamma * (q + 1e-8).log()
+        return negative - positive
 
 
 @MATCH_COSTS.register()
 class L1Cost(MatchCost):
     """Sum of the absolute differences of (cx, cy, w, h)."""
 
-    def __call__(
-        self, logits_NK: Tensor, boxes_N4: Tensor, labels_G: Tensor, boxes_G4: Tensor
-    ) -> Tensor:
-        return torch.cdist(boxes_N4, boxes_G4, p=1)
+    def __call__(self, predictions: LayerPredictions, targets: Targets) -> Tensor:
+        boxes_4GN = planes_of(predictions.boxes_BN4).index_select(1, targets.image_G)
+        return boxes_4GN.sub_(planes_of(targets.boxes_G4)[..., None]).abs_().sum(0)
 
 
 @MATCH_COSTS.register()
 class GIoUCost(MatchCost):
     """Minus the generalised IoU, in [-1, 1]."""
 
-    def __call__(
-        self, logits_NK: Tensor, boxes_N4: Tensor, labels_G: Tensor, boxes_G4: Tensor
-    ) -> Tensor:
-        predicted = box_convert(boxes_N4, "cxcywh", "xyxy")
-        return -generalized_box_iou(predicted, box_convert(boxes_G4, "cxcywh", "xyxy"))
+    def __call__(self, predictions: LayerPredictions, targets: Targets) -> Tensor:
+        corners_4GN = corners_of(predictions.boxes_BN4).index_select(1, targets.image_G)
+        return -generalized_iou(corners_4GN, targets.corners_4G[..., None])
 
 
 class MatchCosts:
@@ -91,34 +91,20 @@ class MatchCosts:
                 require_kind(f"cost {name}", cost, MatchCost, mend)
         self.costs = costs
 
-    def __call__(
-        self,
-        logits_NK: Tensor,
-        boxes_N4: Tensor,
-        labels_G: Tensor,
-        boxes_G4: Tensor,
-        masks: ImageMasks | None = None,
-    ) -> Tensor:
-        """Price (N, G) within one image.
+    def __call__(self, predictions: LayerPredictions, targets: Targets) -> Tensor:
+        """Price (G, N) of every object with every query of its own image.
 
         Raises:
             ValueError: masks have a price, but there are none.
         """
         of_masks = [cost for cost in self.costs.values() if isinstance(cost, MaskMatchCost)]
-        if of_masks and masks is None:
-            raise ValueError(
-                f"{type(of_masks[0]).__name__} needs predicted and true masks, but the detector "
-                "has no mask head; delete it from the costs, or give model.mask_head"
-            )
-        numbers = {cost.num_points for cost in of_masks}
-        samples = {number: masks.sample(number) for number in numbers} if masks else {}
-        prices = [
-            cost.weight
-            * (
-                cost(*samples[cost.num_points])
-                if isinstance(cost, MaskMatchCost)
-                else cost(logits_NK, boxes_N4, labels_G, boxes_G4)
-            )
-            for cost in self.costs.values()
-        ]
-        return torch.stack(prices).sum(0)
+        others = [cost for cost in self.costs.values() if isinstance(cost, MatchCost)]
+        prices = [mask_prices(of_masks, predictions, targets)] if of_masks else []
+        if others:
+            at_once = max(1, _PAIRS // max(1, predictions.boxes_BN4.shape[1]))
+            parts = [
+                reduce(torch.add, (cost.weight * cost(predictions, part) for cost in others))
+                for part in targets.parts(at_once)
+            ]
+            prices.append(torch.cat(parts) if len(parts) > 1 else parts[0])
+        return reduce(torch.add, prices)

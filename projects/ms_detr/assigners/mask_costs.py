@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ..arguments import require_number
 from ..registry import MATCH_COSTS
+from ..structures import LayerPredictions, Targets
 from ..structures.masks import ObjectMasks, QueryMasks, sample_logits
 
 # Queries whose whole maps exist at the same time.
@@ -86,3 +88,29 @@ class DiceCost(MaskMatchCost):
         probability_NR = logits_NR.sigmoid()
         sizes_NG = probability_NR.sum(1)[:, None] + truth_GR.sum(1)
         return 1 - (2 * probability_NR @ truth_GR.T + 1) / (sizes_NG + 1)
+
+
+def mask_prices(
+    costs: Sequence[MaskMatchCost], predictions: LayerPredictions, targets: Targets
+) -> Tensor:
+    """Weighted sum (G, N) of prices, image by image, for samples of all of them would be large.
+
+    Raises:
+        ValueError: there are no masks.
+    """
+    if predictions.masks is None or targets.masks is None:
+        raise ValueError(
+            f"{type(costs[0]).__name__} needs predicted and true masks, but the detector "
+            "has no mask head; delete it from the costs, or give model.mask_head"
+        )
+    first, rows = 0, [predictions.boxes_BN4.new_zeros(0, predictions.boxes_BN4.shape[1])]
+    numbers = {cost.num_points for cost in costs}
+    for image, count in enumerate(targets.counts):
+        if count:
+            own = slice(first, first + count)
+            masks = ImageMasks(predictions.masks, targets.masks, image, own)
+            samples = {number: masks.sample(number) for number in numbers}
+            prices = [cost.weight * cost(*samples[cost.num_points]) for cost in costs]
+            rows.append(torch.stack(prices).sum(0).T)
+        first += count
+    return torch.cat(rows)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import require_number
-from ..overlap import area_of_corners, corners_of
+from ..overlap import corners_of
 from ..structures import Assignment, LayerPredictions, Targets
 from .assigner import Assigner
 from .selection import label_owners
@@ -59,28 +59,29 @@ class TopKAssigner(Assigner):
         labelled_P = label_owners(
             image_P * queries + query_P, slots.score_GK.flatten(), valid_P, images * queries
         )
-        finite = is_finite(predictions.boxes_BN4) & is_finite(predictions.logits_BNK)
-        normalizer = targets.num_boxes.masked_fill(~finite, float("nan"))
+        normalizer = targets.num_boxes
+        for values in (predictions.boxes_BN4, predictions.logits_BNK):
+            # Zero times the largest one is NaN if some value of the layer is NaN or infinite.
+            values_DX = values.reshape(predictions.layers, -1)
+            normalizer = normalizer.add(values_DX.abs().amax(1), alpha=0)
         return Assignment(image_P, query_P, target_P, valid_P, labelled_P, normalizer)
 
     def scores(self, predictions: LayerPredictions, targets: Targets) -> Tensor:
         """Score (G, N) of every object with every query of its image."""
-        boxes_BN4 = predictions.boxes_BN4
-        dtype = torch.promote_types(boxes_BN4.dtype, torch.float32)
         image_G = targets.image_G
-        true_G1 = corners_of(targets.boxes_G4[:, None].to(dtype))
-        corners_BN = corners_of(boxes_BN4.to(dtype))
-        x0, y0, x1, y1 = corners_BN
+        x0, y0, x1, y1 = corners_of(predictions.boxes_BN4).unbind()
+        true_x0, true_y0, true_x1, true_y1 = targets.corners_4G[..., None].unbind()
         # (G, N) is large: memory for it is asked for four times, then everything is done in place.
         iou, free = x1.index_select(0, image_G), x0.index_select(0, image_G)
-        iou.clamp_(max=true_G1[2]).sub_(free.clamp_(min=true_G1[0])).clamp_(min=0)
-        height = y1.index_select(0, image_G).clamp_(max=true_G1[3])
+        iou.clamp_(max=true_x1).sub_(free.clamp_(min=true_x0)).clamp_(min=0)
+        height = y1.index_select(0, image_G).clamp_(max=true_y1)
         torch.index_select(y0, 0, image_G, out=free)
-        iou.mul_(height.sub_(free.clamp_(min=true_G1[1])).clamp_(min=0))
-        torch.index_select(area_of_corners(corners_BN), 0, image_G, out=free)
-        iou.div_(free.add_(area_of_corners(true_G1)).sub_(iou))
+        iou.mul_(height.sub_(free.clamp_(min=true_y0)).clamp_(min=0))
+        torch.index_select((x1 - x0) * (y1 - y0), 0, image_G, out=free)
+        free.add_((true_x1 - true_x0) * (true_y1 - true_y0))
+        iou.div_(free.sub_(iou))
         logits_GN = predictions.logits_BNK.transpose(1, 2)[image_G, targets.labels_G]
-        probability_GN = logits_GN.to(dtype).sigmoid_()
+        probability_GN = logits_GN.to(iou.dtype).sigmoid_()
         return iou.mul_(1 - self.alpha).add_(probability_GN.mul_(self.alpha))
 
     def select(self, score_GN: Tensor, targets: Targets) -> Slots:
@@ -91,9 +92,3 @@ class TopKAssigner(Assigner):
             targets: objects of the batch.
         """
         raise NotImplementedError
-
-
-def is_finite(values: Tensor) -> Tensor:
-    """(), False if some value is NaN or infinite, which its extremes tell."""
-    low, high = values.aminmax()
-    return (high.double() - low.double()).isfinite()

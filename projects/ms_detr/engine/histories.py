@@ -10,7 +10,7 @@ LENGTH = 1000
 
 
 def keep_short_histories(storage: EventStorage) -> None:
-    """Lets a new storage keep the last `LENGTH` values of every scalar; by itself it keeps a million.
+    """Lets a new storage keep the last `LENGTH` values of a scalar; by itself it keeps a million.
 
     With a hundred scalars (a loss per layer, term and supervision) that would be about 12 MB more
     every thousand iterations, a gigabyte in a run of twelve epochs of COCO.

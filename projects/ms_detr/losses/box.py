@@ -4,44 +4,25 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..overlap import generalized_iou
+from ..overlap import corners_of, generalized_iou
 from ..registry import LOSSES
-from ..structures import Assignment, LayerPredictions, Targets
+from ..structures import Lesson
 from .term import LossTerm
-
-
-def paired_boxes(
-    predictions: LayerPredictions, targets: Targets, assignment: Assignment
-) -> tuple[Tensor, Tensor]:
-    """Predicted and true boxes (P, 4) of the pairs, as (cx, cy, w, h).
-
-    Slots without a pair predict the truth: they have no loss and no gradient.
-    """
-    predicted = predictions.boxes_BN4[assignment.image_P, assignment.query_P]
-    true = targets.boxes_G4[assignment.target_P].to(predicted.dtype)
-    pair_P1 = assignment.valid_P[:, None]
-    # torch.where would do, but its gradient copies a zero from the host and waits for it.
-    return predicted.masked_fill(~pair_P1, 0.0) + true.masked_fill(pair_P1, 0.0), true
 
 
 @LOSSES.register()
 class L1Loss(LossTerm):
-    """Absolute differences of (cx, cy, w, h), summed."""
+    """Absolute differences of (cx, cy, w, h), summed over the pairs."""
 
-    def __call__(
-        self, predictions: LayerPredictions, targets: Targets, assignment: Assignment
-    ) -> Tensor:
-        predicted, true = paired_boxes(predictions, targets, assignment)
-        return (predicted - true).abs().sum() / assignment.normalizer
+    def __call__(self, lesson: Lesson) -> Tensor:
+        predicted, true = lesson.boxes_2P4
+        return lesson.mean_by_layer((predicted - true).abs().sum(1))
 
 
 @LOSSES.register()
 class GIoULoss(LossTerm):
     """1 - generalised IoU, summed over the pairs."""
 
-    def __call__(
-        self, predictions: LayerPredictions, targets: Targets, assignment: Assignment
-    ) -> Tensor:
-        predicted, true = paired_boxes(predictions, targets, assignment)
+    def __call__(self, lesson: Lesson) -> Tensor:
         # True boxes have an area (the data checks see to it): the division needs no guard.
-        return (1 - generalized_iou(predicted, true)).sum() / assignment.normalizer
+        return lesson.mean_by_layer(1 - generalized_iou(*corners_of(lesson.boxes_2P4).unbind(1)))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import sigmoid_focal_loss
 
 from ..arguments import require_number
 from ..registry import LOSSES
-from ..structures import Assignment, LayerPredictions, Targets
+from ..structures import Lesson
+from .focal import focal_sums
 from .term import LossTerm
 
 
@@ -29,15 +29,21 @@ class FocalLoss(LossTerm):
         require_number("gamma of FocalLoss", gamma, 0)
         self.alpha, self.gamma = alpha, gamma
 
-    def __call__(
-        self, predictions: LayerPredictions, targets: Targets, assignment: Assignment
-    ) -> Tensor:
-        logits = predictions.logits_BNK
+    def __call__(self, lesson: Lesson) -> Tensor:
+        predictions, targets, assignment = lesson.predictions, lesson.targets, lesson.assignment
+        logits, nothing = predictions.logits_BNK, -float("inf")
         cells = (assignment.image_P, assignment.query_P, targets.labels_G[assignment.target_P])
-        # Adding counts what writing would lose: another pair may name the same query and class.
-        truth = torch.zeros_like(logits)
-        truth.index_put_(cells, assignment.labelled_P.to(logits.dtype), accumulate=True)
-        loss_BNK = sigmoid_focal_loss(logits, truth, self.alpha, self.gamma)
+        unlabelled_P = ~assignment.labelled_P
+        object_DP = -logits[cells].expand_as(lesson.elsewhere_DP)
+        object_DP = object_DP.masked_fill(lesson.elsewhere_DP | unlabelled_P, nothing)
+        # Adding takes the labelled pairs away from the background; writing could not, for another
+        # slot may name the same query and class.
+        taken_P = torch.full_like(unlabelled_P, nothing, dtype=logits.dtype)
+        taken_P = taken_P.masked_fill(unlabelled_P, 0.0)
+        background = logits.index_put(cells, taken_P, accumulate=True)
         if predictions.counted_BN is not None:
-            loss_BNK = loss_BNK.masked_fill(~predictions.counted_BN[..., None], 0.0)
-        return loss_BNK.sum() / assignment.normalizer
+            background = background.masked_fill(~predictions.counted_BN[..., None], nothing)
+        background_DX = background.reshape(predictions.layers, -1)
+        loss_D = self.alpha * focal_sums(object_DP, self.gamma)
+        loss_D = loss_D.add(focal_sums(background_DX, self.gamma), alpha=1 - self.alpha)
+        return loss_D / assignment.normalizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..arguments import require_kind
-from ..structures import Assignment, LayerPredictions, Targets
+from ..structures import Lesson
 from ..structures.masks import sample_logits
 from .mask import MaskTerm
 from .points import MaskSamples, UncertainPoints
@@ -16,7 +16,7 @@ class MaskLosses:
 
     ``MaskLosses(points=UncertainPoints(), mask=MaskCrossEntropy(5.0), dice=MaskDice(5.0))``.
     Masks are predicted for the pairs alone: memory grows with their number, not with that of the
-    queries or of the slots. To know the number, a device is waited for.
+    queries or of the slots. To know the number of one-to-many pairs, a device is waited for.
 
     Args:
         points: where masks are compared.
@@ -40,33 +40,29 @@ class MaskLosses:
         """Indices of the decoder layers whose masks are taught."""
         return range(num_layers - 1, num_layers)
 
-    def __call__(
-        self, predictions: LayerPredictions, targets: Targets, assignment: Assignment
-    ) -> dict[str, Tensor]:
+    def __call__(self, lesson: Lesson, layer: int = 0) -> dict[str, Tensor]:
         """Weighted scalar losses of one layer by name."""
-        samples = self.sample(predictions, targets, assignment)
+        samples = self.sample(lesson, layer)
         return {name: term.weight * term(samples) for name, term in self.terms.items()}
 
-    def sample(
-        self, predictions: LayerPredictions, targets: Targets, assignment: Assignment
-    ) -> MaskSamples:
-        """Predicted and true masks of the pairs at points; slots without a pair are left out.
+    def sample(self, lesson: Lesson, layer: int = 0) -> MaskSamples:
+        """Predicted and true masks of a layer's pairs at points; other slots are left out.
 
         Raises:
             ValueError: there are no predicted or no true masks.
         """
+        predictions, targets = lesson.predictions, lesson.targets
         if predictions.masks is None or targets.masks is None:
             raise ValueError(
                 "mask losses need masks of predictions and of targets: the detector a mask head, "
                 "and Targets.from_instances with_masks=True"
             )
-        slot_P = assignment.valid_P.nonzero()[:, 0]
-        slot_P = slot_P[assignment.image_P[slot_P].argsort(stable=True)]
-        image_P = assignment.image_P[slot_P]
-        logits_Phw = predictions.masks.of(image_P, assignment.query_P[slot_P])
+        assignment = lesson.assignment.pairs_of_layer(layer, predictions.images)
+        image_P = assignment.image_P
+        logits_Phw = predictions.masks.of(image_P, assignment.query_P)
         extent_P2 = predictions.masks.extent_of(image_P)
         points_PR2 = self.points(logits_Phw, extent_P2)
-        truth_PR = targets.masks.sample(assignment.target_P[slot_P], points_PR2)
+        truth_PR = targets.masks.sample(assignment.target_P, points_PR2)
         logits_PR = sample_logits(logits_Phw[:, None], points_PR2, extent_P2)[:, 0]
         return MaskSamples(logits_PR, truth_PR, assignment.normalizer)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from ..arguments import require_kind, require_number
-from ..structures import Assignment, LayerPredictions, Targets
+from ..structures import Lesson
 
 
 class LossTerm:
@@ -21,10 +21,8 @@ class LossTerm:
         require_number(f"weight of {type(self).__name__}", weight, 0)
         self.weight = weight
 
-    def __call__(
-        self, predictions: LayerPredictions, targets: Targets, assignment: Assignment
-    ) -> Tensor:
-        """Unweighted loss, a scalar, divided by ``assignment.normalizer``."""
+    def __call__(self, lesson: Lesson) -> Tensor:
+        """Unweighted loss (layers,) of every layer, divided by the assignment's normaliser."""
         raise NotImplementedError
 
 

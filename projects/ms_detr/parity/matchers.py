@@ -51,10 +51,8 @@ def compare_matchers(folder: Path, generator: Path) -> list[Row]:
             giou=GIoUCost(problem["cost_giou"]),
         )
         found = HungarianAssigner(costs=costs)(predictions, targets)
-        prices = costs(
-            predictions.logits_BNK[0], predictions.boxes_BN4[0], targets.labels_G, targets.boxes_G4
-        )
-        total = prices[found.query_P, found.target_P].sum().item()
+        price_GN = costs(predictions, targets)
+        total = price_GN[found.target_P, found.query_P].sum().item()
         cost = max(cost, relative(total, record["o2o_cost"]))
         if record["o2o_unique"]:
             wrong_pairs += _pairs(found) != sorted(map(tuple, record["o2o"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,13 @@ from detectron2.config import instantiate
 from detectron2.structures import ImageList
 from torch import Tensor
 
+from ..assigners import run_together
 from ..convert import to_official, to_ours
 from ..heads import NMSDetections, Postprocess
 from ..meta_arch import MSDETR
+from ..structures import Lesson
 from ..structures.query_groups import PRIMARY
-from ..supervision import Lesson, TrainingOutputs
+from ..supervision import TrainingOutputs
 from .case import CaseError, GoldenCase
 from .compare import Row, largest_difference, relative
 from .detections import Detections, expected_detections
@@ -143,7 +145,8 @@ class ParityRun:
             recorded = {"one_to_one": "o2o", "mixed": "o2m", "proposals": "enc"}[name]
             if supervisions[name].merge is not None:
                 yield self._pairs(f"{variant} {name} merged", own, result["indices"]["merged"])
-                own = supervisions[name].prepare(self.outputs, targets)
+                alone = {name: supervisions[name].prepare(self.outputs, targets)}
+                own = run_together(alone)[name]
             yield self._pairs(f"{variant} {name} pairs", own, result["indices"][recorded])
         losses = supervisions({PRIMARY: self.outputs}, targets)
         yield from self._losses(variant, losses, result)
@@ -212,11 +215,11 @@ class ParityRun:
             raise CaseError(message) from error
         return {pair.ours: pair.theirs[0] for pair in converted.pairs}
 
-    def _pairs(self, quantity: str, lessons: Sequence[Lesson], recorded: list) -> Row:
-        wrong, where = 0, ""
-        for layer, (lesson, images) in enumerate(zip(lessons, recorded, strict=True)):
+    def _pairs(self, quantity: str, lesson: Lesson, recorded: list) -> Row:
+        wrong, where = abs(lesson.predictions.layers - len(recorded)), ""
+        for layer, images in enumerate(recorded):
             for image, theirs in enumerate(images):
-                ours = sorted(pairs_of(lesson, image))
+                ours = sorted(pairs_of(lesson, layer, image))
                 difference = set(ours) ^ {tuple(pair) for pair in theirs}
                 wrong += len(difference) or abs(len(ours) - len(theirs))
                 where = where or (f"layer {layer}, image {image}" if difference else "")
@@ -261,9 +264,10 @@ class ParityRun:
         return TERMS[term] + ("" if last else f"_{layer}") + ENDINGS[supervision]
 
 
-def pairs_of(lesson: Lesson, image: int) -> list[tuple[int, int]]:
-    """(query, object) pairs of one image; objects are counted within the image."""
-    assignment, first = lesson.assignment, sum(lesson.targets.counts[:image])
-    of_image = assignment.valid_P & (assignment.image_P == image)
+def pairs_of(lesson: Lesson, layer: int, image: int) -> list[tuple[int, int]]:
+    """(query, object) pairs of one image in one layer; objects are counted within the image."""
+    index = layer * lesson.predictions.images + image
+    assignment, first = lesson.assignment, sum(lesson.targets.counts[:index])
+    of_image = assignment.valid_P & (assignment.image_P == index)
     query, target = assignment.query_P[of_image], assignment.target_P[of_image] - first
     return list(zip(query.tolist(), target.tolist()))

@@ -5,6 +5,7 @@ D decoder layer, K class, G object (all images, flattened), P matched pair; r is
 2 (cx, cy).  Coordinates are fractions in [0, 1] of the image *without* its padding.
 """
 
+from .lesson import Lesson
 from .masks import BatchMasks, ObjectMasks, QueryMasks, sample_logits
 from .predictions import TAPS, Assignment, DecoderStates, LayerPredictions
 from .pyramid import FeaturePyramid, padding_mask
@@ -20,6 +21,7 @@ __all__ = [
     "DecoderStates",
     "FeaturePyramid",
     "LayerPredictions",
+    "Lesson",
     "ObjectMasks",
     "Proposals",
     "Queries",

@@ -58,6 +58,10 @@ class ObjectMasks:
         """The masks of these objects, in this order; pixels are shared."""
         return ObjectMasks(self.pixels, self.first_G[object_P], self.size_G2[object_P])
 
+    def repeated(self, times: int) -> ObjectMasks:
+        """All masks, several times; pixels are shared."""
+        return ObjectMasks(self.pixels, self.first_G.repeat(times), self.size_G2.repeat(times, 1))
+
     def sample(self, target_P: Tensor, points_PR2: Tensor) -> Tensor:
         """Bilinear values (P, R) in [0, 1] of the masks of ``target_P`` at points.
 
@@ -132,6 +136,15 @@ class BatchMasks:
 
         return BatchMasks(head, self.pixels, self.extent_B2.repeat_interleave(times, 0))
 
+    def in_layers(self, layers: int) -> BatchMasks:
+        """The same for the images of several layers: all of the first, then of the next."""
+        images = len(self.extent_B2)
+
+        def head(pixels: Any, states_PC: Tensor, image_P: Tensor, boxes_P4: Tensor) -> Tensor:
+            return self.head(pixels, states_PC, image_P.remainder(images), boxes_P4)
+
+        return BatchMasks(head, self.pixels, self.extent_B2.repeat(layers, 1))
+
 
 @dataclass(frozen=True)
 class QueryMasks:
@@ -146,6 +159,13 @@ class QueryMasks:
     batch: BatchMasks
     states_BNC: Tensor
     boxes_BN4: Tensor
+
+    @classmethod
+    def joined(cls, layers: Sequence[QueryMasks]) -> QueryMasks:
+        """Masks of the queries of several layers."""
+        batch = layers[0].batch.in_layers(len(layers))
+        states_BNC = torch.cat([layer.states_BNC for layer in layers])
+        return cls(batch, states_BNC, torch.cat([layer.boxes_BN4 for layer in layers]))
 
     def of(self, image_P: Tensor, query_P: Tensor) -> Tensor:
         """Logits (P, h, w) of chosen queries on the padded image, at least in float32.

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import cast
 
+import numpy as np
 import torch
 from detectron2.structures import Instances
 from torch import Tensor
 from torchvision.ops import box_convert
 
+from ..overlap import corners_of
 from .masks import ObjectMasks
 
 
@@ -53,7 +57,7 @@ class Targets:
         num_boxes: (), number of objects of all processes (at least 1) by that of processes: the
             normaliser of the published losses, see :func:`count_boxes`.
         masks: the masks of the objects; None where nothing is taught masks.
-        image_G: image of every object, int64; made from ``counts``.
+        image_G: image of every object, int64; made from ``counts`` where it is not given.
     """
 
     labels_G: Tensor
@@ -61,9 +65,14 @@ class Targets:
     counts: tuple[int, ...]
     num_boxes: Tensor
     masks: ObjectMasks | None = None
-    image_G: Tensor = field(init=False, repr=False)
+    image_G: Tensor = field(default=None, repr=False)  # type: ignore[assignment]
+    _in_layers: dict[int, Targets] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
+        if cast("Tensor | None", self.image_G) is not None:
+            return
         # Made here, once a batch, so that assigners have nothing to bring to the device.
         count_B = torch.tensor(self.counts, dtype=torch.int64)
         image_G = torch.arange(len(self.counts)).repeat_interleave(count_B)
@@ -103,6 +112,50 @@ class Targets:
         """The same objects, all of class 0."""
         return replace(self, labels_G=torch.zeros_like(self.labels_G))
 
+    @cached_property
+    def corners_4G(self) -> Tensor:
+        """x0, y0, x1, y1 of the boxes."""
+        return corners_of(self.boxes_G4)
+
+    def in_layers(self, layers: int) -> Targets:
+        """The objects of the batch in each of several layers; nothing comes from the host.
+
+        Three objects in two images, in two layers: 0, 1, 2, 0, 1, 2, in four images.  They are
+        made once for all who ask.
+        """
+        if layers not in self._in_layers:
+            self._in_layers[layers] = self._repeated_in_layers(layers)
+        return self._in_layers[layers]
+
+    def _repeated_in_layers(self, layers: int) -> Targets:
+        layer_D1 = torch.arange(layers, device=self.image_G.device)[:, None]
+        return Targets(
+            labels_G=self.labels_G.repeat(layers),
+            boxes_G4=self.boxes_G4.repeat(layers, 1),
+            counts=self.counts * layers,
+            num_boxes=self.num_boxes,
+            masks=None if self.masks is None else self.masks.repeated(layers),
+            image_G=(self.image_G + layer_D1 * len(self.counts)).flatten(),
+        )
+
+    def parts(self, size: int) -> list[Targets]:
+        """The objects in parts of at most ``size`` neighbours, without masks; images stay all."""
+        total = len(self.labels_G)
+        if total <= size:
+            return [self]
+        ends = np.cumsum(self.counts)
+        cuts = [*range(0, total, size), total]
+        return [
+            Targets(
+                labels_G=self.labels_G[first:last],
+                boxes_G4=self.boxes_G4[first:last],
+                counts=tuple(np.diff(ends.clip(first, last), prepend=first).tolist()),
+                num_boxes=self.num_boxes,
+                image_G=self.image_G[first:last],
+            )
+            for first, last in zip(cuts, cuts[1:])
+        ]
+
     def repeated(self, times: int, counts: tuple[int, ...]) -> tuple[Targets, Tensor]:
         """The objects of every image, ``times`` times one after the other.
 
@@ -115,8 +168,9 @@ class Targets:
         Returns:
             the repeated objects, and which of the objects each is, (times * G,).
         """
-        rows = torch.arange(sum(self.counts)).split(self.counts)
-        object_P = send(torch.cat([row.repeat(times) for row in rows]), self.labels_G.device)
+        rows = np.split(np.arange(sum(self.counts)), np.cumsum(self.counts)[:-1])
+        order = np.concatenate([np.tile(row, times) for row in rows])
+        object_P = send(torch.from_numpy(order), self.labels_G.device)
         repeated = Targets(
             labels_G=self.labels_G[object_P],
             boxes_G4=self.boxes_G4[object_P],

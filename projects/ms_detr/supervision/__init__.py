@@ -7,13 +7,12 @@ from .proposals import (
     PredictedProposalSupervision,
     ProposalSupervision,
 )
-from .supervision import Lesson, Supervision, check_layers
+from .supervision import Supervision, check_layers
 from .supervision_set import SupervisionSet
 
 __all__ = [
     "ChosenProposalSupervision",
     "LayerwiseFeedForward",
-    "Lesson",
     "PredictedProposalSupervision",
     "ProposalSupervision",
     "Supervision",

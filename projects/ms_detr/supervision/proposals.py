@@ -6,13 +6,13 @@ from typing import cast
 
 from torch import Tensor
 
-from ..assigners import Assigner
+from ..assigners import Assigner, Steps
 from ..losses import LossTerms
 from ..queries import ProposalQueries, QueryInitializer
-from ..structures import LayerPredictions, Proposals, Targets
+from ..structures import LayerPredictions, Lesson, Proposals, Targets
 from ..structures.query_groups import PRIMARY
 from .outputs import TrainingOutputs
-from .supervision import Lesson, Supervision, assign
+from .supervision import Supervision
 
 
 class ProposalSupervision(Supervision):
@@ -50,22 +50,23 @@ class ProposalSupervision(Supervision):
                 f"none; use two-stage queries, or delete it: '~{key}'"
             )
 
-    def prepare(self, outputs: TrainingOutputs, targets: Targets) -> list[Lesson]:
+    def prepare(self, outputs: TrainingOutputs, targets: Targets) -> Steps[Lesson]:
         if outputs.proposals is None:  # the primary queries have some, see check_fit
             raise ValueError(
                 f"a {type(self).__name__} teaches the proposals of group {self.group!r}, but the "
                 f"source of this group makes none; leave group out, or name an OwnQueries of "
                 f"two-stage queries"
             )
-        return [self.lesson(outputs.proposals, targets)]
+        return (yield from self.lesson(outputs.proposals, targets))
 
-    def lesson(self, proposals: Proposals, targets: Targets) -> Lesson:
+    def lesson(self, proposals: Proposals, targets: Targets) -> Steps[Lesson]:
         """What the proposals are taught."""
         objects = targets.as_objectness()
         logits, blocks = proposals.logits_BSK, proposals.blocks
         matched = LayerPredictions(logits, self.matched_boxes(proposals), blocks=blocks)
         predictions = LayerPredictions(logits, proposals.boxes_BS4, blocks=blocks)
-        return Lesson(predictions, objects, assign(self.assigner, matched, objects, 0))
+        assignment = yield from self.assigner.steps(matched, objects)
+        return Lesson(predictions, objects, assignment)
 
     @staticmethod
     def matched_boxes(proposals: Proposals) -> Tensor:
@@ -98,11 +99,12 @@ class ChosenProposalSupervision(ProposalSupervision):
                 f"is {head.out_features} and model.heads.num_classes {num_classes}; make them equal"
             )
 
-    def lesson(self, proposals: Proposals, targets: Targets) -> Lesson:
+    def lesson(self, proposals: Proposals, targets: Targets) -> Steps[Lesson]:
         chosen_BN1 = cast(Tensor, proposals.chosen_BN)[..., None]
         logits, boxes = (
             values.gather(1, chosen_BN1.expand(-1, -1, values.shape[-1]))
             for values in (proposals.logits_BSK, proposals.boxes_BS4)
         )
         predictions = LayerPredictions(logits, boxes, blocks=proposals.blocks)
-        return Lesson(predictions, targets, assign(self.assigner, predictions, targets, 0))
+        assignment = yield from self.assigner.steps(predictions, targets)
+        return Lesson(predictions, targets, assignment)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 from torch import Tensor, nn
 
 from ..arguments import require_kind, require_number
-from ..assigners import Assigner, Merge
-from ..errors import NonFiniteError
+from ..assigners import Assigner, Merge, Steps
 from ..heads import BoxHeads, ClassHeads
 from ..losses import LossTerms, MaskLosses
 from ..queries import QueryInitializer
@@ -17,6 +16,7 @@ from ..structures import (
     TAPS,
     Assignment,
     LayerPredictions,
+    Lesson,
     Targets,
 )
 from .branches import LayerwiseFeedForward
@@ -36,15 +36,6 @@ OPTIONAL: dict[str, tuple[type, str]] = {
     "merge": (Merge, "ms_detr.assigners.AppendMissing"),
     "masks": (MaskLosses, "ms_detr.losses.MaskLosses"),
 }
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What one layer is taught: who answers what, before any loss is computed."""
-
-    predictions: LayerPredictions
-    targets: Targets
-    assignment: Assignment
 
 
 class Supervision(nn.Module):
@@ -142,35 +133,45 @@ class Supervision(nn.Module):
             counted_BN=outputs.counted_BN,
         )
 
-    def prepare(self, outputs: TrainingOutputs, targets: Targets) -> list[Lesson]:
-        """One lesson per layer."""
-        return [
-            Lesson(predictions, targets, self._assignment(outputs, predictions, targets, layer))
-            for layer, predictions in enumerate(self.predict(outputs))
-        ]
-
-    def _assignment(
-        self, outputs: TrainingOutputs, predictions: LayerPredictions, targets: Targets, layer: int
-    ) -> Assignment:
+    def prepare(self, outputs: TrainingOutputs, targets: Targets) -> Steps[Lesson]:
+        """The lesson, in the steps of its assigner: see :func:`ms_detr.assigners.run_together`."""
+        predictions = LayerPredictions.joined(self.predict(outputs))
+        layers, objects = predictions.layers, len(targets.labels_G)
+        in_layers = targets.in_layers(layers)
         if self.assigner is not None:
-            return assign(self.assigner, predictions, targets, layer)
-        # The set has made sure that the source of these queries knows.
-        return cast(Assignment, outputs.known)
+            assignment = yield from self.assigner.steps(predictions, in_layers)
+        else:
+            yield None
+            # The set has made sure that the source of these queries knows.
+            known = cast(Assignment, outputs.known)
+            assignment = known.in_layers(layers, predictions.images, objects)
+        return Lesson(predictions, in_layers, assignment)
 
-    def losses(self, lessons: list[Lesson]) -> dict[str, Tensor]:
-        """Weighted scalar losses by "<layer>/<term>"."""
+    def losses(self, lesson: Lesson) -> dict[str, Tensor]:
+        """Weighted scalar losses by "<layer>/<term>".
+
+        Raises:
+            ValueError: a term does not return one number per layer.
+        """
+        layers = lesson.predictions.layers
+        of_terms = {}
+        for name, term in self.terms:
+            loss_D = term(lesson)
+            if loss_D.shape != (layers,):
+                raise ValueError(
+                    f"term {name} ({type(term).__name__}) returned a tensor {tuple(loss_D.shape)}; "
+                    f"a term returns one number per layer, here ({layers},)"
+                )
+            of_terms[name] = (self.weight * term.weight * loss_D).unbind()
         losses = {
-            f"{layer}/{name}": self.weight
-            * term.weight
-            * term(lesson.predictions, lesson.targets, lesson.assignment)
-            for layer, lesson in enumerate(lessons)
-            for name, term in self.terms
+            f"{layer}/{name}": of_layers[layer]
+            for layer in range(layers)
+            for name, of_layers in of_terms.items()
         }
         if self.masks is None:
             return losses
-        for layer in self.masks.layers(len(lessons)):
-            lesson = lessons[layer]
-            of_masks = self.masks(lesson.predictions, lesson.targets, lesson.assignment)
+        for layer in self.masks.layers(layers):
+            of_masks = self.masks(lesson, layer)
             losses |= {f"{layer}/{name}": self.weight * loss for name, loss in of_masks.items()}
         return losses
 
@@ -228,13 +229,3 @@ class Unchanged(nn.Module):
 
     def forward(self, states_BNC: Tensor, layer: int) -> Tensor:
         return states_BNC
-
-
-def assign(
-    assigner: Assigner, predictions: LayerPredictions, targets: Targets, layer: int
-) -> Assignment:
-    """Call the assigner; a complaint about non-finite predictions names the layer."""
-    try:
-        return assigner(predictions, targets)
-    except NonFiniteError as error:
-        raise NonFiniteError(f"layer {layer}: {error}") from error

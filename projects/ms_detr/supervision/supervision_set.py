@@ -9,15 +9,15 @@ from typing import cast
 from torch import Tensor, nn
 
 from ..arguments import require_kind
-from ..assigners import HungarianAssigner
+from ..assigners import HungarianAssigner, Steps, run_together
 from ..errors import NonFiniteError
 from ..queries import QueryInitializer
-from ..structures import Targets
+from ..structures import Lesson, Targets
 from ..structures.query_groups import PRIMARY
 from .outputs import TrainingOutputs
 from .proposals import ProposalSupervision
 from .sources import ExtraQueries, SourceContext
-from .supervision import Lesson, Supervision
+from .supervision import Supervision
 
 
 class SupervisionSet(nn.ModuleDict):
@@ -73,14 +73,17 @@ class SupervisionSet(nn.ModuleDict):
 
     def prepare(
         self, outputs: Mapping[str, TrainingOutputs], targets: Targets
-    ) -> dict[str, list[Lesson]]:
-        """The lessons of every supervision, by its name; merges come after all assignments."""
-        lessons = {}
-        for name, supervision in self.named():
-            try:
-                lessons[name] = supervision.prepare(outputs[self.group_of(name)], targets)
-            except NonFiniteError as error:
-                raise NonFiniteError(f"supervision {name}, {error}") from error
+    ) -> dict[str, Lesson]:
+        """The lesson of every supervision, by its name; the host waits once for all of them.
+
+        Merges come after all assignments.
+        """
+        lessons = run_together(
+            {
+                name: _named(name, supervision.prepare(outputs[self.group_of(name)], targets))
+                for name, supervision in self.named()
+            }
+        )
         return {
             name: self._merged(supervision, lessons[name], lessons)
             for name, supervision in self.named()
@@ -92,20 +95,13 @@ class SupervisionSet(nn.ModuleDict):
         return supervision.group or (name if supervision.source is not None else PRIMARY)
 
     @staticmethod
-    def _merged(
-        supervision: Supervision, own: list[Lesson], all_lessons: dict[str, list[Lesson]]
-    ) -> list[Lesson]:
+    def _merged(supervision: Supervision, own: Lesson, all_lessons: Mapping[str, Lesson]) -> Lesson:
         if supervision.merge is None:
             return own
-        return [
-            replace(
-                lesson,
-                assignment=supervision.merge(
-                    lesson.assignment, other.assignment, lesson.predictions
-                ),
-            )
-            for lesson, other in zip(own, all_lessons[supervision.merge.source], strict=True)
-        ]
+        other = all_lessons[supervision.merge.source]
+        return replace(
+            own, assignment=supervision.merge(own.assignment, other.assignment, own.predictions)
+        )
 
     def check_fit(self, num_classes: int, num_layers: int, queries: QueryInitializer) -> None:
         """Raises ValueError for heads, branches or sources that do not fit the detector.
@@ -164,3 +160,11 @@ class SupervisionSet(nn.ModuleDict):
                 f"merged, so it must name another supervision of the same queries with a "
                 f"HungarianAssigner: {', '.join(mergeable) or 'there is none'}"
             )
+
+
+def _named(name: str, steps: Steps[Lesson]) -> Steps[Lesson]:
+    """The same steps; a complaint about non-finite predictions names the supervision."""
+    try:
+        return (yield from steps)
+    except NonFiniteError as error:
+        raise NonFiniteError(f"supervision {name}, {error}") from error

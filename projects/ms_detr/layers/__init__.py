@@ -2,6 +2,7 @@
 
 from .conditional_attention import ConditionalCrossAttention, ConditionalSelfAttention
 from .deformable_attention import MultiScaleDeformableAttention
+from .dropout import Dropout
 from .feed_forward import FeedForward
 from .initialization import reset_transformer_parameters
 from .mlp import MLP
@@ -13,6 +14,7 @@ __all__ = [
     "ConditionalCrossAttention",
     "ConditionalSelfAttention",
     "CornerSinePosition",
+    "Dropout",
     "FeedForward",
     "MultiScaleDeformableAttention",
     "QuerySelfAttention",

@@ -6,6 +6,7 @@ from .device import resolve_amp, resolve_device
 from .freeze import KeepFrozen, freeze_parts
 from .loop import do_eval_only, do_test, do_train
 from .parameters import get_parameter_groups
+from .recompute import recompute_parts
 from .setup import check_processes, prepare_dataset, setup
 from .trainer import Trainer
 from .writers import ProgressWriter, build_writers
@@ -28,6 +29,7 @@ __all__ = [
     "freeze_parts",
     "get_parameter_groups",
     "prepare_dataset",
+    "recompute_parts",
     "resolve_amp",
     "resolve_device",
     "setup",

@@ -23,6 +23,7 @@ from .checkpoint import ReportingCheckpointer
 from .checks import check_classes, check_data, check_settings, check_supervisions, dataset_names
 from .device import resolve_amp, resolve_device
 from .freeze import KeepFrozen, freeze_parts
+from .recompute import recompute_parts
 from .trainer import Trainer
 from .writers import build_writers, keep_old_metrics
 
@@ -53,6 +54,7 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
     model = _build_model(cfg, dataset_names(cfg))
     check_supervisions(model)
     frozen = freeze_parts(model, cfg.train.get("freeze") or ())
+    recompute_parts(model, cfg.train.get("activation_checkpointing") or ())
     _log_size(model)
     trainer = _build_trainer(cfg, model, loaders["train"])
     checkpointer = ReportingCheckpointer(trainer.model, cfg.train.output_dir, trainer=trainer)

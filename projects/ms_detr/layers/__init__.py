@@ -1,5 +1,6 @@
 """Building blocks shared by encoder and decoder."""
 
+from .chunked_feed_forward import chunked_feed_forward
 from .conditional_attention import ConditionalCrossAttention, ConditionalSelfAttention
 from .deformable_attention import MultiScaleDeformableAttention
 from .dropout import Dropout
@@ -19,6 +20,7 @@ __all__ = [
     "MultiScaleDeformableAttention",
     "QuerySelfAttention",
     "SinePosition",
+    "chunked_feed_forward",
     "grouped_attention",
     "reference_features",
     "reset_transformer_parameters",

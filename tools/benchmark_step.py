@@ -8,8 +8,8 @@ models of a comparison take turns in one process; their memory is the median of 
 each, with weights and optimizer. Exits with 1 if a goal is missed. ``--quick`` takes smaller models
 and one process each.
 
-"official form" is our model with the operator, dropout, feed-forward, self-attention and optimizer
-as the published code has them (tools/step_official.py); everything else is ours in both arms.
+"official form" is our model with operator, dropout, feed-forward, self-attention, frozen batch
+norm and optimizer as the published code has them (tools/step_official.py); everything else is ours in both arms.
 """
 
 from __future__ import annotations

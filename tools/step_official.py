@@ -9,9 +9,12 @@ from __future__ import annotations
 import functools
 
 import torch.nn.functional as F
+from detectron2.layers import Conv2d
+from detectron2.modeling.backbone import ResNet
 from op_arms import Problem, official
 from torch import Tensor, nn
 
+from ms_detr.backbone import FoldedResNet
 from ms_detr.layers import (
     Dropout,
     FeedForward,
@@ -25,8 +28,9 @@ def official_form(detector: nn.Module) -> None:
     """Make the parts of a detector compute in the official form.
 
     Replaced are the operator (grid_sample, level by level, stacked), dropout and feed-forward
-    (PyTorch's, everything kept) and self-attention (``torch.nn.MultiheadAttention``'s, which also
-    returns the mean of its weights).
+    (PyTorch's, everything kept), self-attention (``torch.nn.MultiheadAttention``'s, which also
+    returns the mean of its weights) and detectron2's frozen batch norm, on maps with channels
+    first.
     """
     for part in detector.modules():
         form = _FORMS.get(type(part))
@@ -91,7 +95,17 @@ def _self_attention(
     return attended.transpose(0, 1)
 
 
+def _convolution(part: Conv2d, x: Tensor) -> Tensor:
+    return Conv2d.forward(part, x)
+
+
+def _backbone(part: FoldedResNet, x: Tensor) -> dict[str, Tensor]:
+    return ResNet.forward(part, x)
+
+
 _FORMS = {
+    Conv2d: _convolution,
+    FoldedResNet: _backbone,
     MultiScaleDeformableAttention: _attention,
     FeedForward: _feed_forward,
     Dropout: _dropout,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -55,7 +55,7 @@ def recompute_parts(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
     for name, part in parts.items():
         _check(key, name, part, parts)
     for part in parts.values():
-        part.forward = functools.partial(_forward, part)  # type: ignore[method-assign]
+        part.forward = functools.partial(_forward, part, part.forward)  # type: ignore[method-assign]
     if parts:
         logger.info("computed anew in the backward pass: %s", ", ".join(parts))
     return list(parts.values())
@@ -73,8 +73,7 @@ def _check(key: str, name: str, part: nn.Module, parts: dict[str, nn.Module]) ->
             )
 
 
-def _forward(part: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    forward = functools.partial(type(part).forward, part)
+def _forward(part: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if part.training and torch.is_grad_enabled():
         return checkpoint(forward, *args, use_reentrant=False, **kwargs)
     return forward(*args, **kwargs)

@@ -19,7 +19,7 @@ from ..ops import dropout_
 
 # Hidden numbers computed at once on a CPU: few enough to stay in the cache, enough for a fast
 # product of matrices.  Elsewhere everything is computed at once.
-_CPU_CHUNK = 2**20
+_CPU_CHUNK = 2**21
 
 
 def chunked_feed_forward(
@@ -112,8 +112,9 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def _parts(hidden: Tensor) -> Iterator[slice]:
-    """Rows to compute at once."""
+    """Rows to compute at once: parts of about the same size."""
     count, width = hidden.shape
-    step = max(1, _CPU_CHUNK // width) if hidden.device.type == "cpu" else max(1, count)
-    for first in range(0, count, step):
+    most = max(1, _CPU_CHUNK // width) if hidden.device.type == "cpu" else max(1, count)
+    step = -(-count // max(1, -(-count // most)))
+    for first in range(0, count, max(1, step)):
         yield slice(first, first + step)

@@ -9,7 +9,8 @@ each, with weights and optimizer. Exits with 1 if a goal is missed. ``--quick`` 
 and one process each.
 
 "official form" is our model with operator, dropout, feed-forward, self-attention, frozen batch
-norm and optimizer as the published code has them (tools/step_official.py); everything else is ours in both arms.
+norm and optimizer as the published code has them (tools/step_official.py); everything else is ours
+in both arms. "levers" takes them one by one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import json
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -38,10 +38,8 @@ from benchmarking import (
 from detectron2.config import instantiate
 from detectron2.structures import BitMasks, Boxes, Instances
 from step_groups import group_figures
-from step_official import official_form
+from step_models import COMPARISONS, QUICK, Comparison, Model
 from step_plot import draw
-
-from torch import nn
 
 from ms_detr.config import load_config
 
@@ -49,102 +47,6 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 IMAGES, OBJECTS = 2, 7
 MIB = 2**20
 PROCESSES = 3  # whose median is the memory of a model: what is freed late differs from run to run
-
-
-def our_form(detector: nn.Module) -> None:  # noqa: ARG001
-    """Leave a detector as it is."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """What is trained.
-
-    Attributes:
-        file: below ``configs``, without ".py".
-        time, memory: goals for it / the base of its comparison; None: only told.
-        overrides: of the config.
-        form: what is done to the detector before it is trained.
-    """
-
-    file: str
-    time: float | None = None
-    memory: float | None = None
-    overrides: tuple[str, ...] = ()
-    form: Callable[[nn.Module], None] = our_form
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Models at one size, and the one that the others are compared with.
-
-    Attributes:
-        base: name of the latter.
-        models: by the name that figures give them.
-        size: height and width of the images.
-    """
-
-    base: str
-    models: dict[str, Model]
-    size: tuple[int, int]
-
-
-_small = ("model.queries.num_queries=300",)
-_methods = {
-    "one-to-one": Model("baselines/deformable_detr_pp_r50_300q_12ep"),
-    "MS-DETR": Model("ms_detr/ms_detr_pp_r50_300q_12ep", time=1.03, memory=1.02),
-    "MS-DETR without feed-forward": Model(
-        "variants/ms_detr_pp_c_no_feed_forward_r50_300q_12ep", memory=1.01
-    ),
-    "Group DETR": Model("comparators/group_deformable_detr_pp_r50_300q_12ep"),
-    "H-DETR": Model("comparators/h_deformable_detr_pp_r50_300q_12ep"),
-    "DN-DETR": Model("comparators/dn_deformable_detr_pp_r50_300q_12ep"),
-    "DINO": Model("comparators/dino_4scale_r50_900q_12ep", overrides=_small),
-}
-_official = ("optimizer.fused=null",)
-COMPARISONS = {
-    "official": Comparison(
-        "official form",
-        {
-            "official form": Model(
-                "ms_detr/ms_detr_r50_300q_12ep", overrides=_official, form=official_form
-            ),
-            # Time: the official form takes at least 1.5 times as long.
-            "ours": Model("ms_detr/ms_detr_r50_300q_12ep", time=1 / 1.5, memory=0.80),
-        },
-        (256, 320),
-    ),
-    "masks": Comparison(
-        "boxes",
-        {
-            "boxes": Model("models/ms_detr"),
-            "masks": Model("models/ms_detr_mask", time=1.35, memory=1.30),
-        },
-        (256, 320),
-    ),
-    "methods": Comparison("one-to-one", _methods, (512, 672)),
-}
-_quick_methods = {
-    "one-to-one": Model("models/ms_detr_small", overrides=("~model.supervisions.mixed",)),
-    "MS-DETR": Model("models/ms_detr_small"),
-}
-QUICK = {
-    "official": Comparison(
-        "official form",
-        {
-            "official form": Model(
-                "models/ms_detr_small", overrides=("model.encoder.dropout=0.1",), form=official_form
-            ),
-            "ours": Model("models/ms_detr_small", overrides=("model.encoder.dropout=0.1",)),
-        },
-        (256, 320),
-    ),
-    "masks": Comparison(
-        "boxes",
-        {"boxes": Model("models/ms_detr_small"), "masks": Model("models/ms_detr_mask_small")},
-        (256, 320),
-    ),
-    "methods": Comparison("one-to-one", _quick_methods, (256, 320)),
-}
 
 
 def batch_of(num_classes: int, size: tuple[int, int]) -> list[dict]:

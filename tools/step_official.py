@@ -1,4 +1,4 @@
-"""A detector of ours that computes as the published code does, for tools/benchmark_step.py.
+"""Other forms of our detector, first of all the published one, for tools/benchmark_step.py.
 
 Same weights, same results (without dropout); the parts are written from the definitions, with
 PyTorch's own operations.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 
+import torch
 import torch.nn.functional as F
 from detectron2.layers import Conv2d
 from detectron2.modeling.backbone import ResNet
@@ -15,6 +16,7 @@ from op_arms import Problem, official
 from torch import Tensor, nn
 
 from ms_detr.backbone import FoldedResNet
+from ms_detr.engine import recompute_parts
 from ms_detr.layers import (
     Dropout,
     FeedForward,
@@ -24,8 +26,8 @@ from ms_detr.layers import (
 from ms_detr.structures import FeaturePyramid
 
 
-def official_form(detector: nn.Module) -> None:
-    """Make the parts of a detector compute in the official form.
+def official_form(detector: nn.Module, *kinds: type[nn.Module]) -> None:
+    """Make the parts of a detector, or those of some kinds, compute in the official form.
 
     Replaced are the operator (grid_sample, level by level, stacked), dropout and feed-forward
     (PyTorch's, everything kept), self-attention (``torch.nn.MultiheadAttention``'s, which also
@@ -34,7 +36,7 @@ def official_form(detector: nn.Module) -> None:
     """
     for part in detector.modules():
         form = _FORMS.get(type(part))
-        if form is not None:
+        if form is not None and (not kinds or type(part) in kinds):
             part.forward = functools.partial(form, part)  # type: ignore[method-assign]
 
 
@@ -101,6 +103,22 @@ def _convolution(part: Conv2d, x: Tensor) -> Tensor:
 
 def _backbone(part: FoldedResNet, x: Tensor) -> dict[str, Tensor]:
     return ResNet.forward(part, x)
+
+
+def checkpointed(detector: nn.Module) -> None:
+    """Keep the inputs of encoder and decoder layers only."""
+    recompute_parts(detector, ["encoder.layers", "decoder.layers"])
+
+
+def bfloat16(detector: nn.Module) -> None:
+    """Run a detector under autocast."""
+    forward = detector.forward
+
+    def run(batch: list[dict]) -> object:
+        with torch.autocast(detector.device.type, dtype=torch.bfloat16):
+            return forward(batch)
+
+    detector.forward = run  # type: ignore[method-assign]
 
 
 _FORMS = {

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ms_detr.decoder import CrossSelfLayer
-from ms_detr.encoder import DenseEncoder, DeformableEncoder
+from ms_detr.encoder import DeformableEncoder, DenseEncoder
 from ms_detr.layers import Dropout, SinePosition
 from ms_detr.layers.scaled_attention import attend
 

@@ -75,6 +75,25 @@ def test_autocast(dtype):
         assert error <= 1.5 * usual + 1e-6
 
 
+def test_backward_inside_of_autocast():
+    ours, x = FeedForward(8, 24, 0.0), torch.randn(3, 4, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours(x).sum().backward()
+    inside = [p.grad.clone() for p in ours.parameters()]
+    ours.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = ours(x).sum()
+    loss.backward()
+    assert all(torch.equal(one, p.grad) for one, p in zip(inside, ours.parameters()))
+
+
+def test_shapes_alone():
+    ours = FeedForward(8, 24, 0.1).to("meta")
+    y = ours(torch.zeros(2, 3, 8, device="meta"))
+    y.sum().backward()
+    assert y.shape == (2, 3, 8) and ours.linear1.weight.grad.shape == (24, 8)
+
+
 def test_bfloat16_module():
     ours = FeedForward(8, 24, 0.0).bfloat16()
     wide = copy.deepcopy(ours).float()

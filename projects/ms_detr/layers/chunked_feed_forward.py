@@ -9,6 +9,7 @@ where one of them stopped it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -40,9 +41,8 @@ def chunked_feed_forward(
         (..., D).
     """
     device = x.device.type
-    autocast = torch.is_autocast_enabled(device)
-    dtype = torch.get_autocast_dtype(device) if autocast else x.dtype
-    with torch.autocast(device, enabled=False):
+    dtype = torch.get_autocast_dtype(device) if _is_autocast(device) else x.dtype
+    with _without_autocast(device):
         return _FeedForward.apply(x, weight1, bias1, weight2, bias2, p, dtype)
 
 
@@ -76,7 +76,7 @@ class _FeedForward(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
         rows, hidden, weight1, weight2 = ctx.saved_tensors
         grad = grad.reshape(-1, grad.shape[-1])
-        with torch.autocast(grad.device.type, enabled=False):
+        with _without_autocast(grad.device.type):
             gradients = _gradients(grad, rows, hidden, weight1, weight2, ctx.p)
         of_rows, *of_weights = gradients
         return of_rows.to(ctx.dtype).view(ctx.shape), *of_weights, None, None
@@ -101,6 +101,14 @@ def _gradients(
         _add_product(of_w2, grad[part], hidden[part])
         of_b1 += of_hidden.sum(0, dtype=of_b1.dtype)
     return of_rows, of_w1, of_b1, of_w2, grad.sum(0, dtype=of_b1.dtype)
+
+
+def _is_autocast(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def _without_autocast(device: str) -> AbstractContextManager[None]:
+    return torch.autocast(device, enabled=False) if _is_autocast(device) else nullcontext()
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

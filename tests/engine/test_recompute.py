@@ -9,7 +9,7 @@ import torch
 from small_models import build, item
 from torch import nn
 
-from ms_detr.engine import recompute_parts
+from ms_detr.engine import do_train, recompute_parts
 from ms_detr.errors import ConfigError
 
 PARTS = ["encoder.layers", "decoder.layers"]
@@ -79,6 +79,12 @@ def test_inference_and_copies():
 def test_refusals(names, words):
     with pytest.raises(ConfigError, match=words):
         recompute_parts(build("models/ms_detr.py"), names)
+
+
+def test_training_reads_the_list(tiny_config):
+    with pytest.raises(ConfigError, match="names 'boxed', .* did you mean boxes"):
+        do_train(tiny_config("train.activation_checkpointing=[boxed]"))
+    assert do_train(tiny_config("train.activation_checkpointing=[boxes]", "train.max_iter=2"))
 
 
 def test_list_of_nothing():

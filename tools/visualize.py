@@ -22,7 +22,8 @@ from detectron2.data import detection_utils as utils
 from omegaconf import DictConfig
 
 from ms_detr.config import load_config
-from ms_detr.engine import resolve_device
+from ms_detr.engine import ReportingCheckpointer, resolve_device
+from ms_detr.engine.build import load_weights
 from ms_detr.errors import ConfigError
 from ms_detr.visualization import Comparison, save_comparison_grid, save_training_curves
 
@@ -52,7 +53,7 @@ def compare(cfg: DictConfig, weights: str, num_images: int) -> tuple[list[Compar
     """Predictions for evenly chosen images of ``dataloader.test``, and the names of the classes."""
     device = resolve_device(cfg.train.device)
     model = instantiate(cfg.model).to(device).eval()
-    DetectionCheckpointer(model).load(weights)
+    load_weights(ReportingCheckpointer(model), weights)
     mapper = instantiate(cfg.dataloader.test.mapper)
     dicts = instantiate(cfg.dataloader.test.dataset)
     names = instantiate(cfg.dataloader.test.dataset.names)

@@ -11,10 +11,16 @@ train = {
     "activation_checkpointing": [],
     # 12 epochs of 7393 iterations, see schedule.py.
     "max_iter": 12 * 7393,
+    # An update is computed in so many parts, one after the other, to save memory; it stays one of
+    # dataloader.train.total_batch_size images.
+    "accumulate": 1,
     # "bf16" or "fp16" (with loss scaling); weights stay in float32.
     "amp": {"enabled": False, "dtype": "bf16"},
     # Total L2 norm of all gradients; None only measures it.
     "clip_grad": {"max_norm": 0.1},
+    # An average of the weights, evaluated beside them: over about 1 / (1 - decay) updates, fewer
+    # at the beginning (docs/training.md).
+    "ema": {"enabled": False, "decay": 0.9999, "warmup": 10},
     # Options of DistributedDataParallel.
     "ddp": {
         "broadcast_buffers": False,
@@ -27,10 +33,13 @@ train = {
     "log_period": 20,
     # "auto" is the GPU if there is one, else the CPU.
     "device": "auto",
-    # Process r uses seed + r; a negative seed draws one.
+    # Of everything random: initial weights, order and augmentation of images, dropout, noise. A
+    # negative seed draws one.
     "seed": 42,
+    # The same bits from the same seed on the same machine; slower on a GPU (docs/training.md).
+    "deterministic": False,
     "cudnn_benchmark": False,
-    # Check annotations and image files before the first iteration, also where the loader's data
-    # set is not read with ms_detr.data.checked_dataset_dicts, which always checks.
+    # Check annotations and image files before the first iteration. What was found sound is not
+    # looked at again until it changes, see docs/data.md.
     "check_data": True,
 }

@@ -15,13 +15,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from detectron2.config import LazyConfig
 from detectron2.utils.registry import locate
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
+from .config_file import read_config_file
 from .errors import ConfigError
 
 _TARGET = "_target_"
@@ -39,15 +39,10 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         The config. Nothing in it is instantiated yet.
 
     Raises:
-        ConfigError: no such file, an unknown key, a value of the wrong kind, or a reference to
-            what was deleted.
+        ConfigError: the file cannot be read, an unknown key, a value of the wrong kind, or a
+            reference to what was deleted or to itself.
     """
-    path = os.fspath(path)
-    if not path:
-        raise ConfigError("no config file given: pass --config-file configs/....py")
-    if not os.path.isfile(path):
-        raise ConfigError(f"config file {path!r} does not exist (working directory {os.getcwd()})")
-    cfg = LazyConfig.load(path)
+    cfg = read_config_file(os.fspath(path))
     before = _dangling(cfg)
     for text in overrides:
         apply_override(cfg, text)
@@ -58,7 +53,7 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
 
 
 def _dangling(cfg: DictConfig) -> dict[str, str]:
-    """Keys that refer to keys that do not exist, with what they say."""
+    """Keys that refer to keys that do not exist, with what they say; a circle is refused."""
     found = {}
     for key, node in iterate_nodes(cfg):
         try:
@@ -66,8 +61,13 @@ def _dangling(cfg: DictConfig) -> dict[str, str]:
                 node._dereference_node()
         except InterpolationKeyError:
             found[key] = node._value()
-        except OmegaConfBaseException:
-            continue  # what is required and not given yet
+        except (OmegaConfBaseException, RecursionError) as error:
+            if isinstance(error, RecursionError) or "ecursive" in str(error):
+                raise ConfigError(
+                    f"{key} refers to itself through {node._value()}: give one of the circle a "
+                    f"value of its own, {key}=..."
+                ) from error
+            # else what is required and not given yet
     return found
 
 

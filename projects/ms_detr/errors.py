@@ -59,6 +59,10 @@ class NonFiniteError(FloatingPointError):
         return "\n".join(lines)
 
 
+class NonFiniteElsewhere(NonFiniteError):
+    """The same in another process, which raises a :class:`NonFiniteError` that knows the images."""
+
+
 def describe_term(name: str) -> str:
     """Spells a loss name out: ``mixed/3/giou`` is supervision mixed, layer 3, term giou."""
     parts = name.split("/")

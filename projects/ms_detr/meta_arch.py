@@ -98,13 +98,17 @@ class MSDETR(nn.Module):
         """Classes, without background."""
         return self.heads.num_classes
 
-    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+    def forward(
+        self, batched_inputs: list[dict], num_boxes: Tensor | None = None
+    ) -> dict[str, Tensor] | list[dict]:
         """Train or detect.
 
         Args:
             batched_inputs: detectron2's standard format; per image "image" (3, H, W), in training
                 "instances" with gt_boxes, gt_classes and, with a mask head, gt_masks; at inference
                 optionally "height" and "width" of the wanted output.
+            num_boxes: (), what losses are divided by; None takes it from the batch, see
+                :meth:`Targets.from_instances`. For a batch that is a part of an update.
 
         Returns:
             In training weighted losses by "<supervision>/<layer>/<term>", whose sum is the
@@ -113,7 +117,7 @@ class MSDETR(nn.Module):
         """
         images = self.preprocess(batched_inputs)
         if self.training:
-            return self._losses(images, batched_inputs)
+            return self._losses(images, batched_inputs, num_boxes)
         states, _ = self.detect(images.tensor, images.image_sizes)
         sizes = [self._output_size(item) for item in batched_inputs]
         detections = self.postprocess(self.predict(states), sizes)
@@ -147,7 +151,9 @@ class MSDETR(nn.Module):
         shape = images_B3HW.shape[-2:]
         return memory, batch_masks(self.mask_head, features, memory, image_sizes, shape)
 
-    def _losses(self, images: ImageList, batched_inputs: list[dict]) -> dict[str, Tensor]:
+    def _losses(
+        self, images: ImageList, batched_inputs: list[dict], num_boxes: Tensor | None
+    ) -> dict[str, Tensor]:
         if self.supervisions is None:
             raise ValueError(
                 "this detector has nothing that teaches it; give model.supervisions, or call "
@@ -155,7 +161,9 @@ class MSDETR(nn.Module):
             )
         memory, masks = self.encode(images.tensor, images.image_sizes)
         instances = [item["instances"].to(self.device) for item in batched_inputs]
-        targets = Targets.from_instances(instances, memory.dtype, with_masks=masks is not None)
+        targets = Targets.from_instances(
+            instances, memory.dtype, with_masks=masks is not None, num_boxes=num_boxes
+        )
         queries, proposals = self.queries(memory)
         context = SourceContext(memory, targets, self.queries, queries, proposals)
         extra = self.supervisions.extra_queries(context)

@@ -135,7 +135,7 @@ def test_config_of_the_shapes(configs: Path, tmp_path: Path) -> None:
     config = LazyConfig.load(str(configs / "shapes.py"))
     config = LazyConfig.apply_overrides(config, [f"dataset.root={tmp_path}"])
     assert LazyConfig.load(str(configs / "shapes.py")).dataset.root == "output/demo/data"
-    batch = next(iter(instantiate(config.dataloader.train)))
+    batch = next(instantiate(config.dataloader.train).start(seed=0))
     assert len(batch) == 8
     assert all(item["image"].shape == (3, 128, 128) for item in batch)
     evaluator = instantiate(config.dataloader.evaluator)  # before the loader, on purpose
@@ -159,7 +159,7 @@ def test_config_of_a_custom_set(configs: Path, small) -> None:
             "dataloader.test.num_workers=0",
         ],
     )
-    batch = next(iter(instantiate(config.dataloader.train)))
+    batch = next(instantiate(config.dataloader.train).start(seed=0))
     assert len(batch) == 2
     sizes = [min(item["image"].shape[1:]) for item in batch]
     assert all(side <= 800 for side in sizes)
@@ -272,8 +272,7 @@ def test_generated_shapes_reach_the_model_with_masks(repository, tmp_path: Path)
     root = generate_shapes(tmp_path, num_train=6, num_val=2).root
     cfg = LazyConfig.load(str(repository / "configs/common/data/shapes_mask.py"))
     cfg.dataset.root = str(root)
-    loader = instantiate(cfg.dataloader.train)
-    batch = next(iter(loader))
+    batch = next(instantiate(cfg.dataloader.train).start(seed=0))
     assert len(batch) == 8
     for item in batch:
         instances = item["instances"]

@@ -103,7 +103,7 @@ def test_the_config_loads_masks_and_repeats_rare_classes(repository, lvis) -> No
     cfg.dataloader.train.repeat_threshold = 1.0
     classes: Counter[int] = Counter()
     images: Counter[int] = Counter()
-    for batch in islice(instantiate(cfg.dataloader.train), 250):
+    for batch in islice(instantiate(cfg.dataloader.train).start(seed=0), 250):
         for item in batch:
             images[item["image_id"]] += 1
             classes.update(item["instances"].gt_classes.tolist())
@@ -115,7 +115,7 @@ def test_the_config_loads_masks_and_repeats_rare_classes(repository, lvis) -> No
 
 
 @needs_lvis
-@pytest.mark.parametrize("threshold", [0.0, -1.0, 1.5, math.nan, None])
+@pytest.mark.parametrize("threshold", [0.0, -1.0, 1.5, math.nan])
 def test_a_bad_threshold(repository, lvis, threshold) -> None:
     lvis()
     cfg = LazyConfig.load(str(repository / "configs/common/data/lvis.py"))

@@ -101,10 +101,10 @@ def test_amp_types():
 
 
 def test_process_counts():
-    check_processes(0)
-    check_processes(1)
-    with pytest.raises(ConfigError):
-        check_processes(-1)
+    for count in (0, 1, 64):
+        check_processes(count, CPU)
+    with pytest.raises(ConfigError, match="or train.device=cpu"):
+        check_processes(torch.cuda.device_count() + 1, torch.device("cuda"))
 
 
 def test_dataset_names(tiny_config):

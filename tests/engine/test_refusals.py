@@ -7,9 +7,7 @@ import json
 import warnings
 from pathlib import Path
 
-import detectron2
 import pytest
-import torch
 from detectron2.config import LazyCall
 from detectron2.engine import default_argument_parser
 from omegaconf import OmegaConf
@@ -17,11 +15,10 @@ from omegaconf import OmegaConf
 from ms_detr.config import load_config
 from ms_detr.data import register_coco_json
 from ms_detr.data.errors import DatasetError
-from ms_detr.engine import check_processes, do_eval_only, do_train, prepare_dataset, setup
+from ms_detr.engine import do_eval_only, do_train, prepare_dataset, setup
 from ms_detr.errors import ConfigError
 
 HERE = Path(__file__).resolve().parent
-STARTS_CPU_PROCESSES = not detectron2.__version__.startswith("0.5")
 
 
 def arguments(scenes: Path, out: Path, *more: str) -> argparse.Namespace:
@@ -137,15 +134,6 @@ def test_known_warnings_are_not_shown(scenes, tmp_path):
     assert [str(warning.message) for warning in caught] == ["another"]
 
 
-@pytest.mark.skipif(
-    STARTS_CPU_PROCESSES or torch.cuda.is_available(),
-    reason="detectron2 0.5 without a GPU is what refuses",
-)
-def test_old_detectron2_starts_no_processes_on_cpus():
-    with pytest.raises(ConfigError, match="need detectron2 main.*use --num-gpus 0"):
-        check_processes(2)
-
-
 def test_nan_ends_in_one_message(run_train_net, scenes, tmp_path):
     out = tmp_path / "out"
     given = [f"dataset.root={scenes}", f"train.output_dir={out}", "+model.poison=mixed/0/l1"]
@@ -157,10 +145,6 @@ def test_nan_ends_in_one_message(run_train_net, scenes, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not STARTS_CPU_PROCESSES or torch.cuda.is_available(),
-    reason="detectron2 0.5 starts several processes on GPUs only",
-)
 @pytest.mark.parametrize(
     "override, words",
     [

@@ -10,7 +10,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from ms_detr.engine import Trainer
-from ms_detr.engine.trainer import describe_images, supervision_sums
+from ms_detr.engine.terms import describe_images, supervision_sums
 from ms_detr.errors import NonFiniteError
 
 BATCH = [

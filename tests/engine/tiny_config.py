@@ -4,14 +4,15 @@ from pathlib import Path
 
 from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig
-from detectron2.data import (
-    DatasetMapper,
-    build_detection_test_loader,
-    build_detection_train_loader,
-)
+from detectron2.data import DatasetMapper, build_detection_test_loader
 from tiny_detector import CountingEvaluator, TinyDetector
 
-from ms_detr.data import checked_dataset_dicts, count_classes, register_coco_json
+from ms_detr.data import (
+    build_train_loader,
+    checked_dataset_dicts,
+    count_classes,
+    register_coco_json,
+)
 
 _common = Path(__file__).resolve().parents[2] / "configs" / "common"
 train = LazyConfig.load(str(_common / "train.py")).train
@@ -24,7 +25,7 @@ names = L(register_coco_json)(
     name="tiny", json_file="${dataset.root}/scenes.json", image_root="${dataset.root}"
 )
 dataloader = {
-    "train": L(build_detection_train_loader)(
+    "train": L(build_train_loader)(
         dataset=L(checked_dataset_dicts)(names="${names}"),
         mapper=L(DatasetMapper)(is_train=True, augmentations=[], image_format="RGB"),
         total_batch_size=2,

@@ -11,23 +11,19 @@ uniform. A box is dropped when less than 1e-5 pixels of a side are left of it, t
 
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
-from detectron2.data import (
-    DatasetMapper,
-    build_detection_test_loader,
-    build_detection_train_loader,
-)
+from detectron2.data import build_detection_test_loader
 from omegaconf import OmegaConf
 
-from ms_detr.data import DetrResize, checked_dataset_dicts
+from ms_detr.data import BoxMapper, DetrResize, build_train_loader, checked_dataset_dicts
 from ms_detr.evaluation import CocoEvaluator
 
 dataloader = OmegaConf.create()
 
-dataloader.train = L(build_detection_train_loader)(
+dataloader.train = L(build_train_loader)(
     # COCO's own train2017 has two boxes of zero height; "skip" lets them through to the mapper,
     # which drops them
     dataset=L(checked_dataset_dicts)(names="coco_2017_train", degenerate="skip"),
-    mapper=L(DatasetMapper)(
+    mapper=L(BoxMapper)(
         is_train=True,
         augmentations=[
             L(T.RandomFlip)(),
@@ -51,7 +47,7 @@ dataloader.train = L(build_detection_train_loader)(
 
 dataloader.test = L(build_detection_test_loader)(
     dataset=L(checked_dataset_dicts)(names="coco_2017_val", evaluation=True),
-    mapper=L(DatasetMapper)(
+    mapper=L(BoxMapper)(
         is_train=False,
         augmentations=[L(DetrResize)(short_edge_length=800, max_size=1333)],
         image_format="${...train.mapper.image_format}",

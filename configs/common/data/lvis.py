@@ -6,14 +6,13 @@ Images of rare classes are drawn more often. The package `lvis` is needed when d
 
 from detectron2.config import LazyCall as L
 
-from ms_detr.data import build_repeat_factor_loader
 from ms_detr.lvis_evaluation import LvisEvaluator
 
 from .coco_mask import dataloader
 
 num_classes = 1203
 
-dataloader.train = L(build_repeat_factor_loader)(**dataloader.train, repeat_threshold=0.001)
+dataloader.train.repeat_threshold = 0.001
 dataloader.train.dataset.names = "lvis_v1_train"
 dataloader.test.dataset.names = "lvis_v1_val"
 dataloader.evaluator = L(LvisEvaluator)(

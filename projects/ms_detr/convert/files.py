@@ -150,7 +150,13 @@ def compact(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: copies[id(tensor)] for key, tensor in state.items()}
 
 
-def _read(path: str | os.PathLike[str]) -> dict[Any, Any]:
+def read_torch_file(path: str | os.PathLike[str]) -> Any:
+    """Read what ``torch.save`` wrote, of tensors, plain values and ``argparse.Namespace`` only.
+
+    Raises:
+        UnsafeCheckpointError: the file asks for anything else; nothing of it was run.
+        CheckpointError: there is no such file, it is damaged, or it is not one of PyTorch.
+    """
     path = Path(path)
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; give the checkpoint file in it")
@@ -161,11 +167,15 @@ def _read(path: str | os.PathLike[str]) -> dict[Any, Any]:
         with _only_namespace_allowed(), warnings.catch_warnings():
             # A file that is no checkpoint gets an error; a warning before it says nothing more.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except _READ_ERRORS as error:
         raise _explain(path, error) from error
+
+
+def _read(path: str | os.PathLike[str]) -> dict[Any, Any]:
+    content = read_torch_file(path)
     if not isinstance(content, dict) or not content:
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict")
     return _plain(content)

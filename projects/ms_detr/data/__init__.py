@@ -1,7 +1,7 @@
 """Data sets: the embedded one of shapes, any COCO json, and the checks before the first step."""
 
 from .augmentations import DetrResize
-from .checks import CocoSummary, check_coco_json, check_dataset
+from .checks import check_coco_json, check_dataset
 from .coco import (
     CocoJson,
     checked_dataset_dicts,
@@ -10,23 +10,29 @@ from .coco import (
     register_shapes,
 )
 from .errors import DatasetError
-from .lvis import build_repeat_factor_loader
+from .from_main_process import from_main_process
 from .mapper import InstanceMaskMapper
+from .named_errors import BoxMapper
 from .shapes import SHAPE_CATEGORY_IDS, ShapesDataset, generate_shapes
+from .summary import CocoSummary
+from .train_loader import TrainLoader, build_train_loader
 
 __all__ = [
     "SHAPE_CATEGORY_IDS",
+    "BoxMapper",
     "CocoJson",
     "CocoSummary",
     "DatasetError",
     "DetrResize",
     "InstanceMaskMapper",
     "ShapesDataset",
-    "build_repeat_factor_loader",
+    "TrainLoader",
+    "build_train_loader",
     "check_coco_json",
     "check_dataset",
     "checked_dataset_dicts",
     "count_classes",
+    "from_main_process",
     "generate_shapes",
     "register_coco_json",
     "register_shapes",

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 from .errors import DatasetError
 
-__all__ = ["Accepted", "check_rest", "log_accepted"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Accepted", "accepted_messages", "check_rest"]
 
 _MOST_IDS = 20  # annotation ids that a line of the log names
 
@@ -24,6 +21,7 @@ class Accepted:
         in_part: some polygons have fewer than three points and are left out.
         boxless: there is no box; that of the mask is used.
         apart: the box and that of the mask, where it is wanted, share nothing.
+        outside: ids of images, not annotations: their files lie outside the image folder.
     """
 
     degenerate: tuple[int, ...] = ()
@@ -31,10 +29,12 @@ class Accepted:
     in_part: tuple[int, ...] = ()
     boxless: tuple[int, ...] = ()
     apart: tuple[int, ...] = ()
+    outside: tuple[int, ...] = ()
 
 
-def log_accepted(source: str, accepted: Accepted) -> None:
-    """Warns of each kind of annotation once, with its number and the first ids."""
+def accepted_messages(source: str, accepted: Accepted) -> list[str]:
+    """One line for each kind, with its number and the first ids."""
+    lines = []
     for ids, what in (
         (accepted.degenerate, "boxes of zero width or height are left out of training"),
         (
@@ -45,23 +45,32 @@ def log_accepted(source: str, accepted: Accepted) -> None:
         (accepted.in_part, "masks lose polygons of fewer than three points"),
         (accepted.boxless, "annotations have no box and get that of their mask"),
         (accepted.apart, "boxes do not overlap the mask of their object at all; check both"),
+        (
+            accepted.outside,
+            'files lie outside the image folder (an absolute file_name, or one with "..")',
+        ),
     ):
         if ids:
             shown = ", ".join(str(number) for number in ids[:_MOST_IDS])
             more = f" and {len(ids) - _MOST_IDS} more" if len(ids) > _MOST_IDS else ""
-            logger.warning("%s: %d %s, annotation ids %s%s", source, len(ids), what, shown, more)
+            noun = "image" if ids is accepted.outside else "annotation"
+            lines.append(f"{source}: {len(ids)} {what}, {noun} ids {shown}{more}")
+    return lines
 
 
 def check_rest(
     source: str, annotations: list[dict], categories: list[dict], left_out: frozenset[int]
-) -> None:
-    """Checks that a training has objects left, and warns of classes that lose all of theirs.
+) -> list[str]:
+    """Checks that a training has objects left, and names classes that lose all of theirs.
 
     Args:
         source: the json.
         annotations: all entries, sound; crowds are no objects.
         categories: all entries.
         left_out: ids of annotations that the training does not see.
+
+    Returns:
+        One line if there are such classes.
 
     Raises:
         DatasetError: There were objects, and all of them are left out.
@@ -77,6 +86,7 @@ def check_rest(
             "configs/custom/small.py"
         )
     lost = {entry["category_id"] for entry in objects} - {entry["category_id"] for entry in rest}
-    if lost:
-        names = ", ".join(repr(entry["name"]) for entry in categories if entry["id"] in lost)
-        logger.warning("%s: all objects of these classes are left out: %s", source, names)
+    if not lost:
+        return []
+    names = ", ".join(repr(entry["name"]) for entry in categories if entry["id"] in lost)
+    return [f"{source}: all objects of these classes are left out: {names}"]

@@ -7,102 +7,31 @@ Images without objects and crowd annotations are in order and counted.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
-from .accepted import Accepted, check_rest, log_accepted
+from .accepted import Accepted, accepted_messages, check_rest
 from .annotations import check_annotations
+from .check_cache import checked_once
 from .entries import check_categories, check_images, entries_of
 from .errors import DatasetError, Defects
 from .image_files import check_image_files
+from .json_file import read_coco_json
 from .layouts import COCO, Layout, LvisLayout
+from .summary import CocoSummary
 
-__all__ = ["CocoSummary", "check_coco_json", "check_dataset", "read_coco_json"]
+__all__ = ["check_choices", "check_coco_json", "check_dataset", "inspect", "layout_of"]
 
 logger = logging.getLogger(__name__)
 
 BOX_TOLERANCE = 1.0
 """Pixels that a box may reach beyond its image. Boxes rounded outwards, or counted from 1 as in
 VOC, overshoot by up to one pixel; detectron2 clips them. More than that is a mistake of units."""
-
-
-@dataclass(frozen=True)
-class CocoSummary:
-    """What a sound COCO json holds.
-
-    Attributes:
-        json_file: path of the json.
-        class_names: in the order of the contiguous class indices (ascending category ids).
-        num_images: all images.
-        num_images_without_objects: images without any annotation that is used.
-        num_annotations: all annotations, crowd included.
-        num_crowd: annotations with iscrowd 1; detectron2 leaves them out of training targets.
-        degenerate_ids: annotations accepted under `degenerate="skip"`: their boxes have zero
-            width or height, and detectron2's mapper drops them from training targets.
-        maskless_ids: annotations accepted under `maskless="skip"`: they have no mask.
-        boxless_ids: annotations without a box; that of the mask takes its place.
-    """
-
-    json_file: str
-    class_names: tuple[str, ...]
-    num_images: int
-    num_images_without_objects: int
-    num_annotations: int
-    num_crowd: int
-    degenerate_ids: tuple[int, ...] = ()
-    maskless_ids: tuple[int, ...] = ()
-    boxless_ids: tuple[int, ...] = ()
-
-    def __str__(self) -> str:
-        return (
-            f"{self.json_file}: {self.num_images} images ({self.num_images_without_objects} "
-            f"without objects), {self.num_annotations} annotations ({self.num_crowd} crowd), "
-            f"{len(self.class_names)} classes"
-        )
-
-
-def read_coco_json(json_file: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a COCO json.
-
-    Raises:
-        DatasetError: The file is missing or a folder, cannot be read, is not json (for instance
-            truncated), or is not an object.
-    """
-    path = Path(json_file)
-    if path.is_dir():
-        raise DatasetError(
-            f"{path}: this is a folder, not an annotation file; mend: give the path of the json "
-            "in COCO format itself"
-        )
-    if not path.is_file():
-        raise DatasetError(
-            f"{path}: the annotation file does not exist; mend: correct the path "
-            f"(the current folder is {Path.cwd()})"
-        )
-    try:
-        content = json.loads(path.read_bytes())
-    except json.JSONDecodeError as error:
-        size = path.stat().st_size
-        ending = "" if error.doc.rstrip().endswith("}") else " (the file ends too early)"
-        raise DatasetError(
-            f"{path}: not a complete json{ending}: {error.msg} at line {error.lineno} column "
-            f"{error.colno}, {size} bytes; mend: export or copy the file again"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: cannot be read: {error}; mend: check the file") from error
-    if not isinstance(content, dict):
-        raise DatasetError(
-            f"{path}: the json is a {type(content).__name__}, not an object with "
-            '"images", "annotations" and "categories"; mend: give a COCO annotation file '
-            "(a list is what COCO results look like)"
-        )
-    return content
 
 
 def check_coco_json(
@@ -133,7 +62,7 @@ def check_coco_json(
             Crowds need a mask in evaluation only, where "skip" is not possible.
         evaluation: also ask for what COCOeval needs: "area" (finite, at least 0) and "iscrowd"
             of every annotation, and no annotation with id 0.
-        check_files: open every image file (header and last bytes only).
+        check_files: decode every image file, see `check_image_files`.
         layout: the keys that are asked for, `COCO` or those of LVIS.
         image_key: what messages call the setting of `image_root`, such as `dataset.val_images`.
         tolerance: pixels that a box, or a mask where masks are wanted, may reach beyond its image.
@@ -143,41 +72,87 @@ def check_coco_json(
         DatasetError: Something is wrong; the message lists the first `limit` defects. Or no
             object is left for a training, because all are skipped.
     """
-    _check_choices(degenerate, maskless, evaluation)
+    check_choices(degenerate, maskless, evaluation)
     source = os.fspath(json_file)
     content = read_coco_json(json_file)
     defects = Defects(source, limit)
-    lists = {
-        key: entries_of(content, key, defects, source=source, required=layout.keys(key, evaluation))
-        for key in ("categories", "images", "annotations")
-    }
-    for key in ("categories", "images"):
-        if not content[key]:
-            raise DatasetError(f'{source}: the list "{key}" is empty; mend: add {key}')
-    check_categories(lists["categories"], defects)
-    layout.check_categories(lists["categories"], defects, evaluation)
-    images = check_images(layout.named_images(lists["images"], defects), defects)
-    accepted = check_annotations(
-        lists["annotations"],
-        images,
+    lists, accepted = inspect(
+        content,
+        image_root,
         defects,
-        image_ids=_mentioned_ids(content["images"]),
-        category_ids=_mentioned_ids(content["categories"]),
-        tolerance=tolerance,
         degenerate=degenerate,
         maskless=maskless,
         evaluation=evaluation,
+        check_files=check_files,
+        layout=layout,
+        image_key=image_key,
+        tolerance=tolerance,
     )
+    defects.raise_any()
+    left_out = frozenset() if evaluation else frozenset(accepted.degenerate + accepted.without_mask)
+    messages = accepted_messages(source, accepted)
+    messages += check_rest(source, lists["annotations"], lists["categories"], left_out)
+    for message in messages:
+        logger.warning("%s", message)
+    return _summary(source, lists, accepted, left_out, messages)
+
+
+def inspect(
+    content: dict[str, Any],
+    image_root: str | os.PathLike[str],
+    defects: Defects,
+    *,
+    degenerate: str,
+    maskless: str,
+    evaluation: bool,
+    check_files: bool,
+    layout: Layout,
+    image_key: str,
+    tolerance: float = BOX_TOLERANCE,
+) -> tuple[dict[str, list[dict]], Accepted]:
+    """Notes all defects of a json and its image files; each stage looks at what is sound so far.
+
+    Args: see `check_coco_json`; `content` is the json, and `defects` is where they are noted.
+
+    Returns:
+        The sound entries by list, and what is accepted though it is used in part.
+    """
+    lists = {
+        key: entries_of(content, key, defects, required=layout.keys(key, evaluation))
+        for key in ("categories", "images", "annotations")
+    }
+    check_categories(lists["categories"], defects)
+    layout.check_categories(lists["categories"], defects, evaluation)
+    images = check_images(layout.named_images(lists["images"], defects), defects)
+    accepted = Accepted()
+    # without one of the lists, every reference to it would be a defect
+    if content.get("images") and content.get("categories"):
+        accepted = check_annotations(
+            lists["annotations"],
+            images,
+            defects,
+            image_ids=_mentioned_ids(content["images"]),
+            category_ids=_mentioned_ids(content["categories"]),
+            tolerance=tolerance,
+            degenerate=degenerate,
+            maskless=maskless,
+            evaluation=evaluation,
+        )
     if check_files:
         check_image_files(images, image_root, defects, image_key=image_key)
-    defects.raise_any()
-    log_accepted(source, accepted)
-    left_out = frozenset() if evaluation else frozenset(accepted.degenerate + accepted.without_mask)
-    check_rest(source, lists["annotations"], lists["categories"], left_out)
-    return _summary(source, lists, accepted, left_out)
+    outside = tuple(entry["id"] for entry in images if _is_outside(image_root, entry["file_name"]))
+    return {**lists, "images": images}, replace(accepted, outside=outside)
 
 
-def _check_choices(degenerate: str, maskless: str, evaluation: bool) -> None:
+def _is_outside(image_root: str | os.PathLike[str], file_name: str) -> bool:
+    """Whether a file name, taken as it is written, climbs out of the image folder."""
+    root = os.path.abspath(image_root)
+    path = os.path.abspath(os.path.join(root, file_name))
+    return os.path.commonpath([root, path]) != root
+
+
+def check_choices(degenerate: str, maskless: str, evaluation: bool) -> None:
+    """Raises `DatasetError` if an option is none of those that `check_coco_json` knows."""
     if degenerate not in ("error", "skip"):
         raise DatasetError(f'degenerate is {degenerate!r}; mend: use "error" or "skip"')
     if maskless not in ("keep", "error", "skip"):
@@ -198,6 +173,8 @@ def check_dataset(
     check_files: bool = True,
 ) -> CocoSummary:
     """Runs `check_coco_json` for a data set that is registered in detectron2, COCO's or LVIS's.
+
+    What was found sound is not checked again until it changes, see `check_cache`.
 
     Raises:
         DatasetError: The name is not registered, was not registered with a COCO json, or the
@@ -221,23 +198,31 @@ def check_dataset(
             "data set there, or, for one that detectron2 brings, set the environment variable "
             f"DETECTRON2_DATASETS to the folder it is in (the current folder is {Path.cwd()})"
         )
-    summary = check_coco_json(
-        json_file,
-        image_root,
-        degenerate=degenerate,
-        maskless=maskless,
-        evaluation=evaluation,
-        check_files=check_files,
-        layout=_layout_of(metadata),
-        image_key=metadata.get(
+    options: dict[str, Any] = {
+        "degenerate": degenerate,
+        "maskless": maskless,
+        "evaluation": evaluation,
+        "check_files": check_files,
+        "layout": layout_of(metadata),
+        "image_key": metadata.get(
             "image_key", "image_root (for data sets of detectron2: DETECTRON2_DATASETS)"
         ),
-    )
-    logger.info("data set %s is in order: %s", name, summary)
+    }
+
+    def check() -> CocoSummary:
+        return check_coco_json(json_file, image_root, **options)
+
+    summary, again = checked_once(json_file, image_root, options, check)
+    if again:
+        for message in summary.messages:
+            logger.warning("%s", message)
+    when = "is in order, as when it was checked last" if again else "is in order"
+    logger.info("data set %s %s: %s", name, when, summary)
     return summary
 
 
-def _layout_of(metadata: Metadata) -> Layout:
+def layout_of(metadata: Metadata) -> Layout:
+    """The layout of a registered data set."""
     if metadata.get("evaluator_type") == "lvis":
         return LvisLayout.of(len(metadata.thing_classes))
     return COCO
@@ -250,7 +235,11 @@ def _mentioned_ids(entries: list[Any]) -> set[int]:
 
 
 def _summary(
-    source: str, lists: dict[str, list[dict]], accepted: Accepted, left_out: frozenset[int]
+    source: str,
+    lists: dict[str, list[dict]],
+    accepted: Accepted,
+    left_out: frozenset[int],
+    messages: list[str],
 ) -> CocoSummary:
     categories = sorted(lists["categories"], key=lambda entry: entry["id"])
     annotations = lists["annotations"]
@@ -265,4 +254,6 @@ def _summary(
         degenerate_ids=accepted.degenerate,
         maskless_ids=accepted.without_mask,
         boxless_ids=accepted.boxless,
+        messages=tuple(messages),
+        files=tuple(entry["file_name"] for entry in lists["images"]),
     )

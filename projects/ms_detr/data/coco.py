@@ -10,11 +10,12 @@ from pathlib import Path
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import BoxMode
-from detectron2.utils import comm
 
-from .checks import check_dataset, read_coco_json
+from .checks import check_dataset
 from .entries import check_categories, entries_of
 from .errors import DatasetError, Defects
+from .from_main_process import from_main_process
+from .json_file import read_coco_json
 from .layouts import COCO
 from .lvis import require_lvis
 from .segmentations import box_of, has_mask
@@ -92,13 +93,10 @@ def _read_categories(path: str, stamp: int) -> CocoJson:
     del stamp
     content = read_coco_json(path)
     defects = Defects(path)
-    categories = entries_of(
-        content, "categories", defects, source=path, required=COCO.keys("categories", False)
-    )
+    required = COCO.keys("categories", False)
+    categories = entries_of(content, "categories", defects, required=required)
     check_categories(categories, defects)
     defects.raise_any()
-    if not categories:
-        raise DatasetError(f'{path}: the list "categories" is empty; mend: add the classes')
     categories = sorted(categories, key=lambda entry: entry["id"])
     return CocoJson(
         path,
@@ -211,12 +209,13 @@ def checked_dataset_dicts(
     evaluation: bool = False,
     degenerate: str = "error",
     maskless: str = "keep",
+    check: bool = True,
     check_files: bool = True,
 ) -> list[dict]:
     """Checks a registered COCO data set, then loads it with detectron2.
 
     Used as `dataset` of a loader in a config, so that bad data stops before the first step.
-    The image files are examined by the main process only.
+    The main process checks, and the others wait for its answer.
 
     Args:
         names: name of one data set.
@@ -226,7 +225,8 @@ def checked_dataset_dicts(
             are dropped by detectron2's `DatasetMapper`, not here.
         maskless: "keep" objects without a mask, where masks are not used; or, where they are,
             "error" for them, or "skip" to leave them out of training. See `check_coco_json`.
-        check_files: open every image file.
+        check: false leaves out all checks, as `train.check_data=False` does.
+        check_files: decode every image file.
 
     Returns:
         detectron2's list of dictionaries, one per image. Annotations without a box have that of
@@ -237,13 +237,16 @@ def checked_dataset_dicts(
     """
     if MetadataCatalog.get(names).get("evaluator_type") == "lvis":
         require_lvis()
-    check_dataset(
-        names,
-        degenerate=degenerate,
-        maskless=maskless,
-        evaluation=evaluation,
-        check_files=check_files and comm.is_main_process(),
-    )
+    if check:
+        from_main_process(
+            lambda: check_dataset(
+                names,
+                degenerate=degenerate,
+                maskless=maskless,
+                evaluation=evaluation,
+                check_files=check_files,
+            )
+        )
     records = get_detection_dataset_dicts(names, filter_empty=filter_empty)
     for record in records:
         _complete(record, drop_maskless=maskless == "skip")

@@ -5,37 +5,37 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Any
 
-from .errors import DatasetError, Defects
+from .errors import Defects
 
 __all__ = ["check_categories", "check_images", "entries_of", "is_integer"]
 
+_HUGE = 2**53  # from here on, neighbouring integers are one number to COCOeval
 
-def entries_of(
-    content: Any, key: str, defects: Defects, *, source: str, required: Set[str]
-) -> list[dict]:
-    """Returns the list `content[key]` after a check of the keys and ids of its entries.
+
+def entries_of(content: Any, key: str, defects: Defects, *, required: Set[str]) -> list[dict]:
+    """Returns the sound entries of the list `content[key]`, after a check of their keys and ids.
 
     Args:
         content: the json.
         key: "categories", "images" or "annotations".
-        defects: where to note what is wrong.
-        source: what a message calls the json.
+        defects: where to note what is wrong; also that the list is absent, not a list, or, but for
+            annotations, empty.
         required: keys that every entry must have.
-
-    Raises:
-        DatasetError: The list is absent or not a list.
     """
     if key not in content:
-        raise DatasetError(
-            f'{source}: the key "{key}" is missing; mend: a COCO json needs "images", '
-            '"annotations" and "categories" (empty lists of annotations are allowed)'
+        mend = (
+            'a COCO json needs "images", "annotations" and "categories" (empty lists of '
+            "annotations are allowed)"
         )
+        defects.add("json", f'the key "{key}" is missing', mend)
+        return []
     entries = content[key]
     if not isinstance(entries, list):
-        raise DatasetError(
-            f'{source}: "{key}" is a {type(entries).__name__}, not a list; '
-            "mend: write a list of objects"
-        )
+        what = f'"{key}" is a {type(entries).__name__}, not a list'
+        defects.add("json", what, "write a list of objects")
+        return []
+    if not entries and key != "annotations":
+        defects.add("json", f'the list "{key}" is empty', f"add {key}")
     noun = "category" if key == "categories" else key[:-1]
     sound, seen = [], set()
     for position, entry in enumerate(entries):
@@ -49,6 +49,9 @@ def entries_of(
         elif not is_integer(entry["id"]):
             what = f"the id {entry['id']!r} is not an integer"
             defects.add(f"{key}[{position}]", what, "number the entries with integers")
+        elif abs(entry["id"]) >= _HUGE:
+            what = f"the id has {entry['id'].bit_length()} bits, more than COCOeval can keep apart"
+            defects.add(f"{key}[{position}]", what, "number the entries from 1")
         elif entry["id"] in seen:
             what = f"the id is used twice (again by {key}[{position}])"
             defects.add(f"{noun} {entry['id']}", what, "give every entry an id of its own")

@@ -13,6 +13,7 @@ from detectron2.structures import BitMasks, Instances
 from pycocotools import mask as mask_util
 
 from .errors import DatasetError
+from .named_errors import naming
 from .segmentations import has_mask, rasterise
 
 __all__ = ["InstanceMaskMapper"]
@@ -54,8 +55,12 @@ class InstanceMaskMapper:
             which something is left. Crowds are no objects.
 
         Raises:
-            DatasetError: An object has no mask.
+            DatasetError: An object has no mask, or the image cannot be read or augmented.
         """
+        with naming(record):
+            return self._map(record)
+
+    def _map(self, record: dict[str, Any]) -> dict[str, Any]:
         image = utils.read_image(record["file_name"], format=self.image_format)
         mapped = {key: value for key, value in record.items() if key != "annotations"}
         utils.check_image_size(mapped, image)

@@ -10,6 +10,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import instantiate
 from omegaconf import DictConfig, ListConfig
 
+from ..convert.errors import CheckpointError
 from ..data.errors import DatasetError
 from ..errors import ConfigError
 
@@ -59,8 +60,13 @@ def _refusing_key(node: Any, key: str) -> str:
     return key
 
 
-def load_weights(checkpointer: DetectionCheckpointer, path: str, resume: bool = False) -> None:
+def load_weights(
+    checkpointer: DetectionCheckpointer, path: str, resume: bool = False
+) -> dict[str, Any]:
     """Loads a checkpoint, or with ``resume`` the last one of the run if there is one.
+
+    Returns:
+        What the file holds beside the model and, with ``resume``, the trainer.
 
     Raises:
         ConfigError: the file is not a checkpoint, or not one that fits.
@@ -69,12 +75,13 @@ def load_weights(checkpointer: DetectionCheckpointer, path: str, resume: bool = 
     if resume and checkpointer.has_checkpoint():
         path, source = checkpointer.get_checkpoint_file(), "--resume"
     try:
-        checkpointer.resume_or_load(path, resume=resume)
+        return checkpointer.resume_or_load(path, resume=resume)
     except _LOAD_ERRORS as error:
         logger.debug("loading %s failed", path, exc_info=True)
-        reason = (str(error).strip() or "no reason given").splitlines()[0][:200]
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        if not isinstance(error, CheckpointError):  # which says all that is needed, and a mend
+            reason = f"{type(error).__name__}: {reason[:200]}"
         raise ConfigError(
-            f"{source}: {path!r} cannot be loaded as a checkpoint of this model "
-            f"({type(error).__name__}: {reason}); give a .pth that training saved, or a .pkl of "
-            f"detectron2's model zoo"
+            f"{source}: {path!r} cannot be loaded as a checkpoint of this model ({reason}); give a "
+            f".pth that training saved, or a .pkl of detectron2's model zoo"
         ) from error

@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from detectron2.checkpoint import DetectionCheckpointer
 from tabulate import tabulate
+
+from .safe_load import SafeCheckpointer
 
 logger = logging.getLogger(__name__)
 
 
-class ReportingCheckpointer(DetectionCheckpointer):
-    """detectron2's checkpointer, which also logs a table of the model's parts.
+class ReportingCheckpointer(SafeCheckpointer):
+    """The checkpointer of a run, which also logs a table of the model's parts.
 
     A line per part of the model tells how many of its tensors were loaded, how many are new (not in
     the file, or there of another shape: they keep their initial values), and how many tensors of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import tempfile
@@ -15,7 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from ..config import iterate_nodes
-from ..data import DatasetError, check_dataset, checked_dataset_dicts
+from ..data import DatasetError, check_dataset, checked_dataset_dicts, from_main_process
 from ..errors import ConfigError
 from .mask_checks import check_masks, target_of
 
@@ -35,6 +36,15 @@ def check_values(cfg: DictConfig) -> None:
     _check(cfg, "train.checkpointer.max_to_keep", whole=True, low=1, optional=True)
     _check(cfg, "train.eval_period", whole=True, low=0)
     _check(cfg, "train.seed", whole=True)
+    _check(cfg, "train.accumulate", whole=True, low=1)
+    _check(cfg, "train.ema.decay", low=0.0)
+    _check(cfg, "train.ema.warmup", whole=True, low=0)
+    flags = [OmegaConf.select(cfg, f"train.{key}") for key in ("deterministic", "cudnn_benchmark")]
+    if all(flags):
+        raise ConfigError(
+            "train.cudnn_benchmark chooses algorithms by their speed, which differs from run to "
+            "run, so train.deterministic=True excludes it; set one of them to False"
+        )
     _check(cfg, "train.clip_grad.max_norm", above=0.0, optional=True)
     _check(cfg, "optimizer.lr", above=0.0)
     _check(cfg, "optimizer.weight_decay", low=0.0)
@@ -180,15 +190,18 @@ def dataset_names(cfg: DictConfig, *splits: str) -> list[str]:
     """
     names: list[str] = []
     for split in splits or ("train", "test"):
-        for dataset in _datasets(cfg, split):
+        for dataset in dataset_nodes(cfg, split):
             found = instantiate(dataset.get("names"))
             names += [found] if isinstance(found, str) else list(found or ())
     return list(dict.fromkeys(names))
 
 
-def _datasets(cfg: DictConfig, split: str) -> list[DictConfig]:
+def dataset_nodes(cfg: DictConfig, split: str) -> list[DictConfig]:
     """The ``dataset`` nodes of a split's loaders."""
-    node = OmegaConf.select(cfg, f"dataloader.{split}", default=None)
+    return _datasets_of(OmegaConf.select(cfg, f"dataloader.{split}", default=None))
+
+
+def _datasets_of(node: Any) -> list[DictConfig]:
     loaders = node if isinstance(node, ListConfig) else [node]
     found = [loader.get("dataset") for loader in loaders if isinstance(loader, DictConfig)]
     return [dataset for dataset in found if isinstance(dataset, DictConfig)]
@@ -199,15 +212,33 @@ def check_data(cfg: DictConfig, *splits: str) -> None:
 
     Loaders that read with :func:`ms_detr.data.checked_dataset_dicts` check when they are built.
     This is for the others, such as detectron2's ``get_detection_dataset_dicts``, unless
-    ``train.check_data`` is false.
+    ``train.check_data`` is false. The main process checks, and the others wait for its answer.
 
     Raises:
         DatasetError: a data set has defects, see :mod:`ms_detr.data.checks`.
     """
-    if not OmegaConf.select(cfg, "train.check_data", default=True):
-        return
+    if OmegaConf.select(cfg, "train.check_data", default=True):
+        from_main_process(lambda: _check_others(cfg, *splits))
+
+
+def loader_node(cfg: DictConfig, split: str) -> Any:
+    """The node ``dataloader.<split>``; a copy that checks nothing if ``train.check_data`` is false.
+
+    None, or the node itself, if there is nothing to leave out.
+    """
+    node = cfg.dataloader.get(split)
+    if node is None or OmegaConf.select(cfg, "train.check_data", default=True):
+        return node
+    node = copy.deepcopy(node)  # keeps its place in the config, for interpolations
+    for dataset in _datasets_of(node):
+        if target_of(dataset) is checked_dataset_dicts:
+            dataset.check = False
+    return node
+
+
+def _check_others(cfg: DictConfig, *splits: str) -> None:
     for split in splits or ("train", "test"):
-        for dataset in _datasets(cfg, split):
+        for dataset in dataset_nodes(cfg, split):
             if target_of(dataset) is checked_dataset_dicts:
                 continue
             names = instantiate(dataset.get("names"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 
 import torch
@@ -61,3 +62,20 @@ def resolve_amp(enabled: bool, dtype: str, device: torch.device) -> torch.dtype 
             f"set train.amp.dtype={other} or train.amp.enabled=false"
         )
     return wanted
+
+
+def compute_deterministically(wanted: bool) -> None:
+    """Makes PyTorch compute the same bits from the same numbers, for the rest of the process.
+
+    To be called before the first computation on a GPU: cuBLAS reads its setting only once. What
+    PyTorch cannot compute so raises a RuntimeError that names the operator when it is reached.
+
+    Args:
+        wanted: False leaves everything as it is.
+    """
+    if not wanted:
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False

@@ -20,8 +20,16 @@ from torch import nn
 
 from .build import build, load_weights
 from .checkpoint import ReportingCheckpointer
-from .checks import check_classes, check_data, check_settings, check_supervisions, dataset_names
-from .device import resolve_amp, resolve_device
+from .checks import (
+    check_classes,
+    check_data,
+    check_settings,
+    check_supervisions,
+    dataset_names,
+    loader_node,
+)
+from .device import compute_deterministically, resolve_amp, resolve_device
+from .ema import WeightAverage, averaged_weights
 from .freeze import KeepFrozen, freeze_parts
 from .recompute import recompute_parts
 from .trainer import Trainer
@@ -37,7 +45,8 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
 
     Data and class counts are checked first. ``train.output_dir`` then receives ``metrics.json``
     (one line per ``log_period``), TensorBoard's event files, checkpoints, and ``results.json``
-    (the last evaluation).
+    (the last evaluation). With ``train.ema.enabled`` the averaged weights are evaluated too, and
+    left in ``model_final_ema.pth``.
 
     Args:
         cfg: a config with ``model``, ``dataloader``, ``optimizer``, ``lr_multiplier`` and
@@ -46,10 +55,11 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
             weights, optimizer state and iteration win over ``train.init_checkpoint``.
 
     Returns:
-        The results of the last evaluation, ``{"bbox": {"AP": ...}}``; empty on all processes but
-        the first.
+        The results of the last evaluation, ``{"bbox": {"AP": ...}}``, those of averaged weights
+        under "ema"; empty on all processes but the first.
     """
     check_settings(cfg, resume=resume)
+    compute_deterministically(cfg.train.get("deterministic", False))
     loaders = _build_loaders(cfg, "train", "test")
     model = _build_model(cfg, dataset_names(cfg))
     check_supervisions(model)
@@ -66,7 +76,9 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
     def evaluate() -> Results:
         # detectron2 evaluates after the last iteration even if that iteration failed.
         results.clear()
-        results.update({} if trainer.failed else do_test(cfg, trainer.model, loaders["test"]))
+        if not trainer.failed:
+            average = trainer.ema and trainer.ema.model
+            results.update(_test_both(cfg, trainer.model, average, loaders["test"]))
         return results
 
     trainer.register_hooks([KeepFrozen(frozen)])
@@ -74,8 +86,10 @@ def do_train(cfg: DictConfig, resume: bool = False) -> Results:
     start = _load(cfg, trainer, checkpointer, resume)
     if start >= cfg.train.max_iter:
         logger.info("iteration %d of %d is done: nothing to train", start, cfg.train.max_iter)
-        return _save_results(cfg, do_test(cfg, trainer.model, loaders["test"]), start)
+        return _save_results(cfg, evaluate(), start)
     trainer.train(start, cfg.train.max_iter)
+    if trainer.ema is not None and comm.is_main_process():
+        trainer.ema.save(os.path.join(cfg.train.output_dir, "model_final_ema.pth"))
     return _save_results(cfg, results, cfg.train.max_iter)
 
 
@@ -105,16 +119,36 @@ def do_test(cfg: DictConfig, model: nn.Module, loader: Iterable[Any] | None = No
 def do_eval_only(cfg: DictConfig) -> Results:
     """Evaluates the weights of ``train.init_checkpoint`` and saves ``results_eval.json``.
 
+    With ``train.ema.enabled`` so are the averaged weights that the checkpoint holds.
+
     What a run left in the same folder, such as its ``results.json``, stays as it is. Only the
     data sets of ``dataloader.test`` are read (and what ``model`` reads, such as a json whose
     classes it counts).
     """
     check_settings(cfg, evaluate=True)
+    compute_deterministically(cfg.train.get("deterministic", False))
     loaders = _build_loaders(cfg, "test")
     model = _build_model(cfg, dataset_names(cfg, "test"))
-    load_weights(ReportingCheckpointer(model), cfg.train.init_checkpoint)
-    results = do_test(cfg, _distribute(cfg, model), loaders["test"])
+    path = cfg.train.init_checkpoint
+    rest = load_weights(ReportingCheckpointer(model), path)
+    average = None
+    if _ema_options(cfg) is not None:
+        average = copy.deepcopy(model)
+        average.load_state_dict(averaged_weights(rest, path))
+    results = _test_both(cfg, _distribute(cfg, model), average, loaders["test"])
     return _save_results(cfg, results, None, "results_eval.json")
+
+
+def _test_both(
+    cfg: DictConfig, model: nn.Module, average: nn.Module | None, loader: Iterable[Any]
+) -> Results:
+    """Results of the model and, under "ema", of its average if there is one."""
+    results = do_test(cfg, model, loader)
+    if average is not None:
+        logger.info("the averaged weights:")
+        averaged = do_test(cfg, average, loader)
+        results |= {"ema": averaged} if averaged else {}
+    return results
 
 
 def _build_loaders(cfg: DictConfig, *splits: str) -> dict[str, Any]:
@@ -123,10 +157,8 @@ def _build_loaders(cfg: DictConfig, *splits: str) -> dict[str, Any]:
     Building a loader reads its data set. The one for evaluation is built now, and kept, so that
     its defects show before the first iteration and not at the first evaluation.
     """
-    if comm.is_main_process():
-        check_data(cfg, *splits)
-    comm.synchronize()
-    nodes = {split: cfg.dataloader.get(split) for split in splits}
+    check_data(cfg, *splits)
+    nodes = {split: loader_node(cfg, split) for split in splits}
     return {split: node and build(node, f"dataloader.{split}") for split, node in nodes.items()}
 
 
@@ -140,20 +172,30 @@ def _build_trainer(cfg: DictConfig, model: nn.Module, loader: Iterable[Any]) -> 
     optimizer = copy.deepcopy(cfg.optimizer)  # keeps its place in the config, for interpolations
     optimizer.params.model = model
     device = resolve_device(cfg.train.device)
+    ema = _ema_options(cfg)
     return Trainer(
         _distribute(cfg, model),
         loader,
         build(optimizer, "optimizer"),
         amp_dtype=resolve_amp(cfg.train.amp.enabled, cfg.train.amp.dtype, device),
         max_norm=cfg.train.clip_grad.max_norm,
+        seed=cfg.train.seed if cfg.train.seed >= 0 else comm.shared_random_seed(),
+        accumulate=cfg.train.get("accumulate", 1),
+        ema=None if ema is None else WeightAverage(model, **ema),
     )
+
+
+def _ema_options(cfg: DictConfig) -> dict[str, Any] | None:
+    """Options of the average of weights; None where it is not wanted."""
+    options = dict(cfg.train.get("ema") or {"enabled": False})
+    return options if options.pop("enabled") else None
 
 
 def _distribute(cfg: DictConfig, model: nn.Module) -> nn.Module:
     """Wraps the model for several processes; on CPUs, no device may be named."""
-    on_gpu = next(model.parameters()).is_cuda
-    options = {} if on_gpu else {"device_ids": None}
-    return create_ddp_model(model, **options, **cfg.train.ddp)
+    device = next(model.parameters()).device
+    device_ids = [device.index] if device.type == "cuda" else None
+    return create_ddp_model(model, device_ids=device_ids, **cfg.train.ddp)
 
 
 def _load(
@@ -213,7 +255,10 @@ def _save_results(
 
     if comm.is_main_process():
         path = os.path.join(cfg.train.output_dir, name)
+        content = {"iteration": iteration, "metrics": plain(dict(results))}
+        if "ema" in content["metrics"]:
+            content["ema"] = content["metrics"].pop("ema")
         with open(path, "w") as file:
-            json.dump({"iteration": iteration, "metrics": plain(dict(results))}, file, indent=2)
+            json.dump(content, file, indent=2)
         logger.info("results are in %s", path)
     return results

@@ -8,7 +8,7 @@ from detectron2.data import DatasetMapper
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 
-from ..data import InstanceMaskMapper, checked_dataset_dicts
+from ..data import BoxMapper, InstanceMaskMapper, checked_dataset_dicts
 from ..errors import ConfigError
 
 
@@ -26,7 +26,7 @@ def check_masks(cfg: DictConfig) -> None:
         return
     key, mapper = "dataloader.train.mapper", loader.mapper
     kind = target_of(mapper)
-    if kind is DatasetMapper and not mapper.get("use_instance_mask", False):
+    if kind in (DatasetMapper, BoxMapper) and not mapper.get("use_instance_mask", False):
         raise ConfigError(
             f"model.mask_head learns from masks, which {key} does not give; set "
             f"{key}.use_instance_mask=True {key}.instance_mask_format=bitmask, or take the data "
@@ -34,7 +34,7 @@ def check_masks(cfg: DictConfig) -> None:
         )
     dataset = loader.get("dataset")
     checked = isinstance(dataset, DictConfig) and target_of(dataset) is checked_dataset_dicts
-    known = kind in (DatasetMapper, InstanceMaskMapper)
+    known = kind in (DatasetMapper, BoxMapper, InstanceMaskMapper)
     if checked and known and dataset.get("maskless", "keep") == "keep":
         raise ConfigError(
             "model.mask_head learns from masks, and objects may have none; set "

@@ -7,7 +7,6 @@ import logging
 import os
 import warnings
 
-import detectron2
 import torch
 from detectron2.config import LazyConfig
 from detectron2.data import MetadataCatalog
@@ -29,6 +28,8 @@ logger = logging.getLogger(__name__)
 _KNOWN_WARNINGS = (
     # detectron2 makes a tensor of the boxes of one image: a few numbers.
     r"Creating a tensor from a list of numpy\.ndarrays is extremely slow",
+    # detectron2 0.5 gathers the results of several processes through a class that has a successor.
+    r"TypedStorage is deprecated",
     # fp16 skips the optimizer while the gradient scaler looks for its scale; the rate goes on.
     r"Detected call of `lr_scheduler\.step\(\)` before `optimizer\.step\(\)`",
 )
@@ -104,34 +105,44 @@ def prepare_dataset(cfg: DictConfig, *splits: str) -> None:
         section.class_names = [str(name) for name in classes]
 
 
-def check_processes(num_processes: int) -> None:
-    """Checks ``--num-gpus`` before processes are started.
+def chosen_device(args: argparse.Namespace) -> torch.device:
+    """The device that a command line and its config ask for, before processes are started.
 
     Raises:
-        ConfigError: negative, more than the GPUs of this machine where it has any, or several
-            without a GPU where detectron2 cannot do that.
+        ConfigError: see :func:`ms_detr.config.load_config` and :func:`.device.resolve_device`.
     """
-    if num_processes < 0:
-        raise ConfigError(f"--num-gpus is {num_processes}: it must be at least 0")
-    if num_processes <= 1:
-        return
-    if torch.cuda.is_available():
-        count = torch.cuda.device_count()
-        if num_processes > count:
-            raise ConfigError(f"--num-gpus is {num_processes}, but PyTorch sees {count} GPUs")
-    elif detectron2.__version__.startswith("0.5"):
+    return resolve_device(load_config(args.config_file, args.opts or []).train.device)
+
+
+def check_processes(num_processes: int, device: torch.device) -> None:
+    """Checks ``--num-gpus`` before processes are started: on CPUs there may be any number.
+
+    Raises:
+        ConfigError: more processes than this machine has GPUs.
+    """
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and num_processes > count:
         raise ConfigError(
-            f"--num-gpus is {num_processes}, but PyTorch sees no GPU: several processes on CPUs "
-            f"need detectron2 main (0.5 refuses to start them without CUDA); use --num-gpus 0"
+            f"--num-gpus is {num_processes}, but PyTorch sees {count} GPUs; use --num-gpus "
+            f"{count}, or train.device=cpu"
         )
 
 
 def _check_batch(cfg: DictConfig) -> None:
-    """detectron2 divides the batch among the processes, which has to come out even."""
+    """The batch is divided among the processes and their parts, which has to come out even."""
     loader = cfg.get("dataloader", {}).get("train") or {}
     total, processes = loader.get("total_batch_size"), comm.get_world_size()
-    if isinstance(total, int) and total % processes:
+    if not isinstance(total, int):
+        return
+    if total % processes:
         raise ConfigError(
             f"dataloader.train.total_batch_size={total} cannot be divided among {processes} "
             f"processes; set it to a multiple of {processes}"
+        )
+    parts = cfg.train.get("accumulate", 1)
+    if total // processes % parts:
+        raise ConfigError(
+            f"dataloader.train.total_batch_size={total} leaves {total // processes} images for "
+            f"each of {processes} processes, which cannot be split into train.accumulate={parts} "
+            f"equal parts; set train.accumulate to a divisor of {total // processes}"
         )

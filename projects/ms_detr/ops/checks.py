@@ -29,10 +29,14 @@ def flatten_shapes(
             f"{operator}: shapes must be Python integers, got a tensor; keep the sizes of the "
             "levels as a tuple of (height, width), so that the host need not wait for the device"
         )
+    if not isinstance(shapes, (tuple, list)):
+        raise ValueError(
+            f"{operator}: shapes must hold (height, width) integers per level, got {shapes}"
+        )
     flat: list[int] = []
     for pair in shapes:
         if (
-            isinstance(pair, (int, float))
+            not isinstance(pair, (tuple, list))
             or len(pair) != 2
             or not all(isinstance(side, (int, torch.SymInt)) for side in pair)
         ):
@@ -47,6 +51,25 @@ def flatten_shapes(
     if not flat:
         raise ValueError(f"{operator}: shapes is empty; at least one level is needed")
     return flat
+
+
+def require_tensors(operator: str, **arguments: object) -> None:
+    """Check that the arguments are dense tensors.
+
+    Raises:
+        ValueError: names the argument and what it is.
+    """
+    for name, argument in arguments.items():
+        if not isinstance(argument, Tensor):
+            raise ValueError(
+                f"{operator}: {name} must be a tensor, got a {type(argument).__name__}; convert it "
+                "with torch.as_tensor"
+            )
+        if argument.layout != torch.strided:
+            raise ValueError(
+                f"{operator}: {name} must be a dense tensor, got one of {argument.layout}; convert "
+                "it with .to_dense()"
+            )
 
 
 def check_inputs(

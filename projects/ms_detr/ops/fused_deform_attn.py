@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ms_detr.ops import registration  # noqa: F401  (defines the operator)
-from ms_detr.ops.checks import check_fused_inputs, flatten_shapes
+from ms_detr.ops.checks import check_fused_inputs, flatten_shapes, require_tensors
 from ms_detr.ops.library import is_autocast
 
 
@@ -52,6 +52,9 @@ def fused_deform_attn(
             shapes.
     """
     sizes = flatten_shapes(shapes, "fused_deform_attn")
+    require_tensors(
+        "fused_deform_attn", value=value, reference=reference, offsets=offsets, logits=logits
+    )
     any_float = is_autocast(value.device.type)
     check_fused_inputs(value, sizes, reference, offsets, logits, any_float=any_float)
     return torch.ops.ms_detr.fused_deform_attn(value, sizes, reference, offsets, logits)

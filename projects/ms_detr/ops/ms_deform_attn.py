@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ms_detr.ops import registration  # noqa: F401  (defines the operator)
-from ms_detr.ops.checks import check_inputs, flatten_shapes
+from ms_detr.ops.checks import check_inputs, flatten_shapes, require_tensors
 from ms_detr.ops.library import is_autocast
 
 
@@ -50,6 +50,7 @@ def ms_deform_attn(
             shapes.
     """
     sizes = flatten_shapes(shapes)
+    require_tensors("ms_deform_attn", value=value, locations=locations, weights=weights)
     any_float = is_autocast(value.device.type)
     check_inputs(value, sizes, locations, weights, any_float=any_float)
     return torch.ops.ms_detr.ms_deform_attn(value, sizes, locations, weights)

@@ -10,7 +10,7 @@ from .predictions import TAPS, Assignment, DecoderStates, LayerPredictions
 from .pyramid import FeaturePyramid, padding_mask
 from .queries import Proposals, Queries
 from .query_groups import PRIMARY, QueryGroup
-from .targets import Targets, send
+from .targets import Targets, count_boxes, send
 
 __all__ = [
     "PRIMARY",
@@ -26,6 +26,7 @@ __all__ = [
     "QueryGroup",
     "QueryMasks",
     "Targets",
+    "count_boxes",
     "padding_mask",
     "sample_logits",
     "send",

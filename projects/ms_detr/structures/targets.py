@@ -23,6 +23,25 @@ def send(indices: Tensor, device: torch.device) -> Tensor:
     return indices.to(device, non_blocking=True)
 
 
+def count_boxes(here: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The normaliser of the published losses: objects per process, on average.
+
+    Without any object it is that of one: not 1 for each process, as in the published code, which
+    makes an update of several processes with fewer objects than processes smaller than the same
+    update of one process.
+
+    Args:
+        here: number of objects of this process.
+        dtype: of the result.
+        device: of the result, a scalar; for a GPU the host does not wait for it.
+    """
+    num_boxes = torch.full((), here, dtype=dtype, device=device)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(num_boxes)
+        return num_boxes.clamp(min=1) / torch.distributed.get_world_size()
+    return num_boxes.clamp(min=1)
+
+
 @dataclass(frozen=True)
 class Targets:
     """Ground truth of one batch, flattened over its images.
@@ -31,8 +50,8 @@ class Targets:
         labels_G: class index of every object, int64.
         boxes_G4: its box (cx, cy, w, h).
         counts: number of objects of every image; objects of one image are neighbours in G.
-        num_boxes: (), number of objects, averaged over all processes and at least 1: the
-            normaliser of the published losses.
+        num_boxes: (), number of objects of all processes (at least 1) by that of processes: the
+            normaliser of the published losses, see :func:`count_boxes`.
         masks: the masks of the objects; None where nothing is taught masks.
         image_G: image of every object, int64; made from ``counts``.
     """
@@ -57,6 +76,7 @@ class Targets:
         dtype: torch.dtype = torch.float32,
         *,
         with_masks: bool = False,
+        num_boxes: Tensor | None = None,
     ) -> Targets:
         """Collect ``gt_boxes`` and ``gt_classes`` of detectron2 Instances, one per image.
 
@@ -64,6 +84,8 @@ class Targets:
             instances: of every image.
             dtype: of the boxes.
             with_masks: collect ``gt_masks`` as well.
+            num_boxes: (), the normaliser where these images are only a part of an update; None
+                counts it, which takes a reduction over all processes.
         """
         boxes = []
         for image in instances:
@@ -71,13 +93,11 @@ class Targets:
             xyxy = image.gt_boxes.tensor.to(dtype)
             boxes.append(box_convert(xyxy / xyxy.new_tensor([width, height] * 2), "xyxy", "cxcywh"))
         labels = torch.cat([image.gt_classes for image in instances])
-        num_boxes = torch.full((), len(labels), dtype=dtype, device=labels.device)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(num_boxes)
-            num_boxes = num_boxes / torch.distributed.get_world_size()
+        if num_boxes is None:
+            num_boxes = count_boxes(len(labels), dtype, labels.device)
         masks = ObjectMasks.from_instances(instances) if with_masks else None
         counts = tuple(map(len, instances))
-        return cls(labels, torch.cat(boxes), counts, num_boxes.clamp(min=1), masks)
+        return cls(labels, torch.cat(boxes), counts, num_boxes.to(dtype), masks)
 
     def as_objectness(self) -> Targets:
         """The same objects, all of class 0."""

@@ -7,6 +7,10 @@ images with 7 objects each, ResNet-50, 300 queries, and as many more as the meth
 models of a comparison take turns in one process; their memory is the median of three processes
 each, with weights and optimizer. Exits with 1 if a goal is missed. ``--quick`` takes smaller models
 and one process each.
+
+"official form" is our model with operator, dropout, feed-forward, self-attention, frozen batch
+norm and optimizer as the published code has them (tools/step_official.py); everything else is ours
+in both arms. "levers" takes them one by one.
 """
 
 from __future__ import annotations
@@ -16,7 +20,6 @@ import json
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -35,6 +38,7 @@ from benchmarking import (
 from detectron2.config import instantiate
 from detectron2.structures import BitMasks, Boxes, Instances
 from step_groups import group_figures
+from step_models import COMPARISONS, QUICK, Comparison, Model
 from step_plot import draw
 
 from ms_detr.config import load_config
@@ -43,72 +47,6 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 IMAGES, OBJECTS = 2, 7
 MIB = 2**20
 PROCESSES = 3  # whose median is the memory of a model: what is freed late differs from run to run
-
-
-@dataclass(frozen=True)
-class Model:
-    """What is trained.
-
-    Attributes:
-        file: below ``configs``, without ".py".
-        time, memory: goals for it / the base of its comparison; None: only told.
-        overrides: of the config.
-    """
-
-    file: str
-    time: float | None = None
-    memory: float | None = None
-    overrides: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Models at one size, and the one that the others are compared with.
-
-    Attributes:
-        base: name of the latter.
-        models: by the name that figures give them.
-        size: height and width of the images.
-    """
-
-    base: str
-    models: dict[str, Model]
-    size: tuple[int, int]
-
-
-_small = ("model.queries.num_queries=300",)
-_methods = {
-    "one-to-one": Model("baselines/deformable_detr_pp_r50_300q_12ep"),
-    "MS-DETR": Model("ms_detr/ms_detr_pp_r50_300q_12ep", time=1.03, memory=1.025),
-    "MS-DETR without feed-forward": Model("variants/ms_detr_pp_c_no_feed_forward_r50_300q_12ep"),
-    "Group DETR": Model("comparators/group_deformable_detr_pp_r50_300q_12ep"),
-    "H-DETR": Model("comparators/h_deformable_detr_pp_r50_300q_12ep"),
-    "DN-DETR": Model("comparators/dn_deformable_detr_pp_r50_300q_12ep"),
-    "DINO": Model("comparators/dino_4scale_r50_900q_12ep", overrides=_small),
-}
-COMPARISONS = {
-    "masks": Comparison(
-        "boxes",
-        {
-            "boxes": Model("models/ms_detr"),
-            "masks": Model("models/ms_detr_mask", time=1.35, memory=1.30),
-        },
-        (256, 320),
-    ),
-    "methods": Comparison("one-to-one", _methods, (512, 672)),
-}
-_quick_methods = {
-    "one-to-one": Model("models/ms_detr_small", overrides=("~model.supervisions.mixed",)),
-    "MS-DETR": Model("models/ms_detr_small"),
-}
-QUICK = {
-    "masks": Comparison(
-        "boxes",
-        {"boxes": Model("models/ms_detr_small"), "masks": Model("models/ms_detr_mask_small")},
-        (256, 320),
-    ),
-    "methods": Comparison("one-to-one", _quick_methods, (256, 320)),
-}
 
 
 def batch_of(num_classes: int, size: tuple[int, int]) -> list[dict]:
@@ -136,6 +74,7 @@ def make_step(model: Model, size: tuple[int, int], device: str) -> Callable[[], 
     cfg = load_config(CONFIGS / f"{model.file}.py", model.overrides)
     torch.manual_seed(0)
     detector = instantiate(cfg.model).to(device).train()
+    model.form(detector)
     # Models without a recipe have no optimizer of their own.
     optim = cfg.get("optimizer") or load_config(CONFIGS / "common" / "optim.py").AdamW
     optim.params.model = detector

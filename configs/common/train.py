@@ -6,6 +6,9 @@ train = {
     "init_checkpoint": "",
     # Parts of the model that are not trained, by dotted name: ["backbone", "encoder"].
     "freeze": [],
+    # Parts that keep their inputs only and are computed anew in the backward pass, which takes less
+    # memory and more time: ["encoder.layers", "decoder.layers", "backbone.res3"].
+    "activation_checkpointing": [],
     # 12 epochs of 7393 iterations, see schedule.py.
     "max_iter": 12 * 7393,
     # An update is computed in so many parts, one after the other, to save memory; it stays one of

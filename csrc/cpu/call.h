@@ -82,11 +82,24 @@ struct Kernels {
       void* to, Kind kind, int64_t stride);
 };
 
+// Dropout of `count` numbers, see dropout.h. `from` and `to` may be the same.
+struct DropoutCall {
+  const void* from;
+  void* to;
+  Kind kind;
+  int64_t count;
+  uint64_t seed;
+  uint32_t threshold;  // random words below it drop
+  double scale;        // of what is kept
+};
+constexpr int64_t kDropoutBlock = 64;  // numbers that are decided on at once
+
 struct Capability {
   const char* name;
   bool (*supported)();
   Kernels<float> floats;
   Kernels<double> doubles;
+  void (*dropout)(const DropoutCall& call, int64_t begin_block, int64_t end_block);
 };
 
 extern const Capability kBaseline;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backward.h"
+#include "dropout.h"
 
 namespace ms_detr::cpu {
 namespace {

@@ -23,7 +23,8 @@ bool supported() {
 }
 }  // namespace
 
-const Capability kAvx2 = {"avx2", &supported, make_kernels<float>(), make_kernels<double>()};
+const Capability kAvx2 = {
+    "avx2", &supported, make_kernels<float>(), make_kernels<double>(), &dropout};
 
 }  // namespace ms_detr::cpu
 

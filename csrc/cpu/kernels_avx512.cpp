@@ -26,7 +26,8 @@ bool supported() {
 }
 }  // namespace
 
-const Capability kAvx512 = {"avx512", &supported, make_kernels<float>(), make_kernels<double>()};
+const Capability kAvx512 = {
+    "avx512", &supported, make_kernels<float>(), make_kernels<double>(), &dropout};
 
 }  // namespace ms_detr::cpu
 

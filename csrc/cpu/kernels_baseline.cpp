@@ -9,6 +9,7 @@ bool always() {
 }
 }  // namespace
 
-const Capability kBaseline = {"sse2", &always, make_kernels<float>(), make_kernels<double>()};
+const Capability kBaseline = {
+    "sse2", &always, make_kernels<float>(), make_kernels<double>(), &dropout};
 
 }  // namespace ms_detr::cpu

@@ -63,7 +63,7 @@ def groups(cfg) -> list:
     cfg = copy.deepcopy(cfg)
     cfg.optimizer.params.model = optimized_model()
     optimizer = instantiate(cfg.optimizer)
-    keys = ("lr", "betas", "weight_decay")
+    keys = ("lr", "betas", "weight_decay", "fused")
     return [
         [tuple(map(id, g["params"])), *(g[key] for key in keys)] for g in optimizer.param_groups
     ]
@@ -89,6 +89,8 @@ def test_knob_of_the_rate(key):
     value = get(RECIPE, key)
     if key.startswith(("optimizer.betas", "lr_multiplier.milestones")):
         value = value / 2  # betas stay below 1, milestones inside the schedule
+    elif key == "optimizer.fused":
+        value = None
     else:
         value = 2 * value
     assert look(changed(RECIPE, key, value)) != look(RECIPE), f"{key} changes nothing"

@@ -7,6 +7,8 @@ import json
 import sys
 
 import pytest
+import torch
+from small_models import build, item
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,10 @@ def test_figures(tool, tmp_path, capsys):
     code = tool.main([*arguments, "--json", str(file), "--plot", str(picture)])
     figures = json.loads(file.read_text())["figures"]
     assert [figure["name"] for figure in figures] == [
+        "ours / official form: time of a step",
+        "ours / official form: peak memory",
+        "checkpointed / ours: time of a step",
+        "checkpointed / ours: peak memory",
         "masks / boxes: time of a step",
         "masks / boxes: peak memory",
         "MS-DETR / one-to-one: time of a step",
@@ -60,7 +66,7 @@ def test_figures(tool, tmp_path, capsys):
         "decoder, 11 groups of 30: one pass / 11 passes",
         "self-attention, 11 groups of 30: one masked attention / group by group",
     ]
-    for figure, unit in zip(figures[:4], ("ms", "MiB") * 2):
+    for figure, unit in zip(figures[:8], ("ms", "MiB") * 4):
         ours, base = figure["name"].partition(":")[0].split(" / ")
         arms = figure["arms"]
         assert figure["value"] == pytest.approx(arms[f"{ours} {unit}"] / arms[f"{base} {unit}"])
@@ -73,4 +79,31 @@ def test_goals(tool):
     masks = tool.COMPARISONS["masks"].models["masks"]
     assert (masks.time, masks.memory) == (1.35, 1.30)
     mixed = tool.COMPARISONS["methods"].models["MS-DETR"]
-    assert (mixed.time, mixed.memory) == (1.03, 1.025)
+    assert (mixed.time, mixed.memory) == (1.03, 1.02)
+    assert tool.COMPARISONS["methods"].models["MS-DETR without feed-forward"].memory == 1.01
+    ours = tool.COMPARISONS["official"].models["ours"]
+    assert (ours.time, ours.memory) == (pytest.approx(1 / 1.5), 0.80)
+
+
+def test_official_form_computes_the_same(tool):
+    """Losses and gradients, without dropout."""
+    from step_official import official_form  # found once the tool's folder is
+
+    models = {"ours": build("models/ms_detr.py"), "official": build("models/ms_detr.py")}
+    official_form(models["official"])
+    batch, losses, gradients = [item(64, 96, 2), item(64, 64, 1, seed=1)], {}, {}
+    for name, model in models.items():
+        torch.manual_seed(0)
+        for key, parameter in model.named_parameters():
+            if key.endswith("sampling_offsets.bias"):
+                # At first all points lie on centres of pixels, where there are two derivatives.
+                parameter.data += 0.1 + 0.3 * torch.rand_like(parameter)
+        losses[name] = model.double().train()(batch)
+        sum(losses[name].values()).backward()
+        gradients[name] = {key: p.grad for key, p in model.named_parameters()}
+    for found in (losses, gradients):
+        for name, value in found["ours"].items():
+            if value is None:
+                assert found["official"][name] is None
+            else:
+                torch.testing.assert_close(found["official"][name], value, rtol=1e-8, atol=1e-10)

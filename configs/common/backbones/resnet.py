@@ -4,8 +4,10 @@ from detectron2.config import LazyCall as L
 from detectron2.modeling.backbone import BasicStem, ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock
 
+from ms_detr.backbone import FoldedResNet
+
 # torchvision's ResNet-50 (stride in the 3x3 convolution); stem and first stage are frozen.
-resnet50 = L(ResNet)(
+resnet50 = L(FoldedResNet)(
     stem=L(BasicStem)(in_channels=3, out_channels=64, norm="FrozenBN"),
     stages=L(ResNet.make_default_stages)(depth=50, stride_in_1x1=False, norm="FrozenBN"),
     out_features=["res3", "res4", "res5"],

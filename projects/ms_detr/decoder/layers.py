@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from ..layers import FeedForward, MultiScaleDeformableAttention, QuerySelfAttention
+from ..layers import Dropout, FeedForward, MultiScaleDeformableAttention, QuerySelfAttention
 from ..structures import FeaturePyramid
 from ..structures.query_groups import QueryGroup
 from .position import QueryPosition
@@ -55,10 +55,10 @@ class DecoderLayer(nn.Module):
     ):
         super().__init__()
         self.cross_attention = cross_attention
-        self.cross_dropout = nn.Dropout(dropout)
+        self.cross_dropout = Dropout(dropout)
         self.cross_norm = nn.LayerNorm(embed_dim)
         self.self_attention = self_attention
-        self.self_dropout = nn.Dropout(dropout)
+        self.self_dropout = Dropout(dropout)
         self.self_norm = nn.LayerNorm(embed_dim)
         self.feed_forward = FeedForward(embed_dim, feedforward_dim, dropout, activation)
 

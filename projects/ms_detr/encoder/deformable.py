@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import (
+    Dropout,
     FeedForward,
     MultiScaleDeformableAttention,
     SinePosition,
@@ -29,7 +30,7 @@ class DeformableEncoderLayer(nn.Module):
     ):
         super().__init__()
         self.attention = MultiScaleDeformableAttention(embed_dim, num_heads, num_levels, num_points)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(embed_dim)
         self.feed_forward = FeedForward(embed_dim, feedforward_dim, dropout)
 

@@ -6,7 +6,7 @@ import copy
 
 from torch import Tensor, nn
 
-from ..layers import MLP, FeedForward, SinePosition, reset_transformer_parameters
+from ..layers import MLP, Dropout, FeedForward, SinePosition, reset_transformer_parameters
 from ..structures import FeaturePyramid
 
 
@@ -28,7 +28,7 @@ class DenseEncoderLayer(nn.Module):
         self.attention = nn.MultiheadAttention(
             embed_dim, num_heads, dropout=dropout, batch_first=True
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(embed_dim)
         self.feed_forward = FeedForward(embed_dim, feedforward_dim, dropout, activation)
 

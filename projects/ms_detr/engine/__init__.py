@@ -11,6 +11,7 @@ from .parameters import get_parameter_groups
 from .places import Place, slurm_place, spawned_places, torchrun_place
 from .preemption import StopSignals
 from .profile import StepProfile
+from .recompute import recompute_parts
 from .setup import check_processes, chosen_device, prepare_dataset, setup
 from .trainer import Trainer
 from .writers import ProgressWriter, build_writers
@@ -40,6 +41,7 @@ __all__ = [
     "get_parameter_groups",
     "launch",
     "prepare_dataset",
+    "recompute_parts",
     "resolve_amp",
     "resolve_device",
     "setup",

@@ -37,6 +37,7 @@ from .freeze import KeepFrozen, freeze_parts
 from .hooks import Evaluate, SaveCheckpoints, WriteMetrics
 from .preemption import StoppableLoader, StopSignals
 from .profile import StepProfile
+from .recompute import recompute_parts
 from .results import Results, read_results, save_results
 from .run_settings import report_changes, run_settings
 from .trainer import Trainer
@@ -80,6 +81,7 @@ def _train(cfg: DictConfig, resume: bool, signals: StopSignals) -> Results:
     model = _build_model(cfg, dataset_names(cfg))
     check_supervisions(model)
     frozen = freeze_parts(model, cfg.train.get("freeze") or ())
+    recompute_parts(model, cfg.train.get("activation_checkpointing") or ())
     _log_size(model)
     trainer = _build_trainer(cfg, model, loaders["train"])
     trainer.signals = signals

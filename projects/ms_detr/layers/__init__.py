@@ -1,7 +1,9 @@
 """Building blocks shared by encoder and decoder."""
 
+from .chunked_feed_forward import chunked_feed_forward
 from .conditional_attention import ConditionalCrossAttention, ConditionalSelfAttention
 from .deformable_attention import MultiScaleDeformableAttention
+from .dropout import Dropout
 from .feed_forward import FeedForward
 from .initialization import reset_transformer_parameters
 from .mlp import MLP
@@ -13,10 +15,12 @@ __all__ = [
     "ConditionalCrossAttention",
     "ConditionalSelfAttention",
     "CornerSinePosition",
+    "Dropout",
     "FeedForward",
     "MultiScaleDeformableAttention",
     "QuerySelfAttention",
     "SinePosition",
+    "chunked_feed_forward",
     "grouped_attention",
     "reference_features",
     "reset_transformer_parameters",

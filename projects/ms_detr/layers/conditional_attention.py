@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..structures import FeaturePyramid
 from ..structures.query_groups import QueryGroup
+from .scaled_attention import attend
 from .self_attention import grouped_attention
 
 
@@ -50,7 +50,7 @@ class ConditionalAttention(nn.Module):
             (B, N, C).
         """
         dropout = self.dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(query, key, value, visible, dropout)
+        attended = attend(query, key, value, visible, dropout)
         return self.output_proj(attended.transpose(1, 2).flatten(2))
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+
+from .chunked_feed_forward import chunked_feed_forward
+from .dropout import Dropout
 
 
 class FeedForward(nn.Module):
@@ -25,11 +29,19 @@ class FeedForward(nn.Module):
         super().__init__()
         self.linear1 = nn.Linear(embed_dim, hidden_dim)
         self.activation = nn.ReLU() if activation is None else activation
-        self.dropout1 = nn.Dropout(dropout)
+        self.dropout1 = Dropout(dropout)
         self.linear2 = nn.Linear(hidden_dim, embed_dim)
-        self.dropout2 = nn.Dropout(dropout)
+        self.dropout2 = Dropout(dropout)
         self.norm = nn.LayerNorm(embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.dropout1(self.activation(self.linear1(x)))
-        return self.norm(x + self.dropout2(self.linear2(hidden)))
+        return self.norm(x + self.dropout2(self._between(x)))
+
+    def _between(self, x: Tensor) -> Tensor:
+        """The two linear layers with what is between them."""
+        # Where there is a gradient, that of ReLU and dropout follows from the hidden layer itself.
+        if torch.is_grad_enabled() and type(self.activation) is nn.ReLU:
+            first, second = self.linear1, self.linear2
+            p = self.dropout1.p if self.training else 0.0
+            return chunked_feed_forward(x, first.weight, first.bias, second.weight, second.bias, p)
+        return self.linear2(self.dropout1(self.activation(self.linear1(x))))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..structures.query_groups import QueryGroup, find, own_block, slices
+from .scaled_attention import attend
 
 
 class QuerySelfAttention(nn.Module):
@@ -112,5 +113,5 @@ def _attend(
     mask: Tensor | None = None,
 ) -> Tensor:
     heads = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (query, key, value))
-    attended = F.scaled_dot_product_attention(*heads, attn_mask=mask, dropout_p=dropout)
+    attended = attend(*heads, mask, dropout)
     return attended.transpose(1, 2).flatten(2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 
+import criterion_loops
 import torch
 import torch.nn.functional as F
 from detectron2.layers import Conv2d
@@ -24,6 +25,7 @@ from ms_detr.layers import (
     QuerySelfAttention,
 )
 from ms_detr.structures import FeaturePyramid
+from ms_detr.supervision import SupervisionSet
 
 
 def official_form(detector: nn.Module, *kinds: type[nn.Module]) -> None:
@@ -31,8 +33,8 @@ def official_form(detector: nn.Module, *kinds: type[nn.Module]) -> None:
 
     Replaced are the operator (grid_sample, level by level, stacked), dropout and feed-forward
     (PyTorch's, everything kept), self-attention (``torch.nn.MultiheadAttention``'s, which also
-    returns the mean of its weights) and detectron2's frozen batch norm, on maps with channels
-    first.
+    returns the mean of its weights), detectron2's frozen batch norm, on maps with channels first,
+    and matching and losses (loops over layers and images).
     """
     for part in detector.modules():
         form = _FORMS.get(type(part))
@@ -128,4 +130,5 @@ _FORMS = {
     FeedForward: _feed_forward,
     Dropout: _dropout,
     QuerySelfAttention: _self_attention,
+    SupervisionSet: criterion_loops.criterion,
 }

@@ -88,7 +88,8 @@ def live(command: list[str], folder: Path, log: Path, seconds: float | None, how
     except subprocess.TimeoutExpired:
         ended_by, phase = how, _phase(folder, log)
         os.killpg(process.pid, signal.Signals[how])
-        process.wait()
+        if process.wait() == 0 and how == "SIGKILL":
+            ended_by, phase = "itself", "ending"  # it was over when the signal came
     watch.ended.set()
     watch.join()
     text = log.read_text(errors="replace")

@@ -93,10 +93,10 @@ def find_data_sets(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         )
     elif not Path(args.dataset).exists():
         raise CallError(f"{args.dataset} does not exist; correct the path")
-    elif args.images is None:
+    elif args.images is None and not args.no_files:
         raise CallError(f"give the folder of the images of {args.dataset}: --images FOLDER")
     else:
-        yield {"json_file": args.dataset, "image_root": args.images, **options}
+        yield {"json_file": args.dataset, "image_root": args.images or "", **options}
 
 
 def sources_of(names: Any) -> Iterator[dict[str, Any]]:

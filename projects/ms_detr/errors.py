@@ -21,10 +21,14 @@ class OutputError(RuntimeError):
 
     def __init__(self, what: str, path: str | os.PathLike[str], error: OSError) -> None:
         self.path = os.fspath(path)
+        folder = os.path.dirname(self.path) or "."
+        mend = (
+            "What was saved before is still there; mend: make room, then go on with --resume"
+            if os.path.isdir(folder)
+            else f"The folder {folder!r} is gone; mend: bring it back, then go on with --resume"
+        )
         super().__init__(
-            f"{what} {self.path!r} cannot be written: {error.strerror or error}. What was saved "
-            f"before is still there; mend: make room or bring the directory back, then go on "
-            f"with --resume"
+            f"{what} {self.path!r} cannot be written: {error.strerror or error}. {mend}"
         )
 
 

@@ -60,7 +60,7 @@ def test_a_run_writes_everything(scenes, tmp_path):
 
 
 def test_saved_config_runs_again(scenes, tmp_path):
-    setup(arguments(scenes, tmp_path / "out"))
+    do_train(setup(arguments(scenes, tmp_path / "out", "train.max_iter=1")))
     again = default_argument_parser().parse_args(
         ["--config-file", str(tmp_path / "out" / "config.yaml"), "train.max_iter=2",
          f"train.output_dir={tmp_path / 'again'}"]

@@ -29,6 +29,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from ms_detr.data import checked_dataset_dicts, register_coco_json  # noqa: E402
 from ms_detr.engine import argument_parser, launch  # noqa: E402
+from ms_detr.engine.loop import share_buffers  # noqa: E402
 from ms_detr.errors import ConfigError  # noqa: E402
 from ms_detr.evaluation import CocoEvaluator  # noqa: E402
 from ms_detr.losses import UncertainPoints  # noqa: E402
@@ -165,6 +166,10 @@ def main(args: argparse.Namespace) -> None:
         for batch in (batch for known, batch in cases() if known == name):
             images, share = images_of(batch), 4 // size
             found[name, batch] = learn(model, images[rank * share : (rank + 1) * share])
+    norm = nn.BatchNorm1d(3)
+    norm.running_mean.fill_(rank + 1)
+    share_buffers(norm)
+    found["running mean"] = norm.running_mean
     found["evaluation"] = {count: evaluate(folder, count) for count in NUM_IMAGES}
     torch.save(found, folder / f"{rank}.pt")
     if [str(rank)] == args.opts[1:]:

@@ -33,7 +33,7 @@ def test_a_full_disk_ends_in_one_line(scenes, tmp_path):
     before = {path.name: path.read_bytes() for path in out.glob("model_*")}
     done = subprocess.run(
         command(out, scenes, *given, "train.max_iter=12", "--resume"),
-        env=environment(), capture_output=True, text=True, preexec_fn=limited(9_000),
+        env=environment(), capture_output=True, text=True, preexec_fn=limited(4_000),
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     last = done.stderr.strip().splitlines()[-1]

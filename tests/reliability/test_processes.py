@@ -58,6 +58,10 @@ def test_every_process_knows_its_place(pair):
     assert [found["place"] for found in pair] == [(0, 0, 2, 2), (1, 1, 2, 2)]
 
 
+def test_all_evaluate_with_the_running_statistics_of_the_first(pair):
+    assert [found["running mean"].tolist() for found in pair] == [[1.0] * 3] * 2
+
+
 @pytest.mark.parametrize("model, batch", several.cases())
 def test_two_halves_teach_what_the_whole_batch_teaches(pair, alone, model, batch):
     """Losses are the means over processes, gradients equal; float64, so far below 1e-5."""

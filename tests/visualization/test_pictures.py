@@ -428,3 +428,8 @@ def test_metrics_that_are_not_there(tmp_path: Path) -> None:
     metrics = write_metrics(tmp_path / "metrics.json", [{"iteration": 1, "lr": 1.0}])
     with pytest.raises(ValueError, match="no loss named"):
         save_training_curves(metrics, tmp_path / "curves.png")
+
+
+def test_metrics_of_averaged_weights_are_no_losses():
+    metrics = {"mixed/0/l1": {0: 1.0}, "mixed/1/l1": {0: 2.0}, "ema/bbox/AP": {0: 40.0}}
+    assert loss_series(metrics) == {("mixed", "l1"): {0: 3.0}}

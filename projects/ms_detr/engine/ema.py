@@ -38,8 +38,8 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float = 0.9999, warmup: int = 10) -> None:
         if not 0 <= decay < 1:
             raise ConfigError(
-                f"train.ema.decay is {decay!r}: it must be at least 0 and below 1, where the "
-                f"average would never change; set train.ema.decay=0.9999"
+                f"train.ema.decay is {decay!r}: it must be at least 0 and below 1 (at 1 the "
+                f"average would never change); set train.ema.decay=0.9999"
             )
         require_whole("train.ema.warmup", warmup, 0)
         self.decay, self.warmup, self.updates = decay, warmup, 0

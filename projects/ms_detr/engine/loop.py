@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
+from detectron2.config import LazyConfig
 from detectron2.engine import hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import inference_on_dataset, print_csv_format
@@ -32,7 +34,7 @@ from .checks import (
 from .device import compute_deterministically, resolve_amp, resolve_device
 from .ema import WeightAverage, averaged_weights
 from .events import last_iteration
-from .files import remove_leftovers
+from .files import output_errors, remove_leftovers
 from .freeze import KeepFrozen, freeze_parts
 from .hooks import Evaluate, SaveCheckpoints, WriteMetrics
 from .preemption import StoppableLoader, StopSignals
@@ -48,10 +50,10 @@ logger = logging.getLogger(__name__)
 def do_train(cfg: DictConfig, resume: bool = False) -> Results:
     """Trains, evaluates every ``train.eval_period`` iterations and at the end.
 
-    Data and class counts are checked first. ``train.output_dir`` then receives ``metrics.json``
-    (one line per ``log_period``), TensorBoard's event files, checkpoints, and ``results.json``
-    (the last evaluation). With ``train.ema.enabled`` the averaged weights are evaluated too, and
-    left in ``model_final_ema.pth``.
+    Data and class counts are checked first. ``train.output_dir`` then receives ``config.yaml``,
+    ``metrics.json`` (one line per ``log_period``), TensorBoard's event files, checkpoints, and
+    ``results.json`` (the last evaluation). With ``train.ema.enabled`` the averaged weights are
+    evaluated too, and left in ``model_final_ema.pth``.
 
     Args:
         cfg: a config with ``model``, ``dataloader``, ``optimizer``, ``lr_multiplier`` and
@@ -91,6 +93,11 @@ def _train(cfg: DictConfig, resume: bool, signals: StopSignals) -> Results:
     if resume and (known := _finished(cfg, start)) is not None:
         logger.info("all %d iterations are done and evaluated: nothing is left to do", start)
         return known
+    if comm.is_main_process():
+        path = os.path.join(cfg.train.output_dir, "config.yaml")
+        with output_errors("the config", path):
+            LazyConfig.save(cfg, path)
+    _log_update(cfg)
     trainer.train(start, max(start, cfg.train.max_iter))
     return {} if trainer.stopping else evaluate.results
 
@@ -110,12 +117,24 @@ def do_test(cfg: DictConfig, model: nn.Module, loader: Iterable[Any] | None = No
         logger.warning("the config has no dataloader.test and dataloader.evaluator: no evaluation")
         return {}
     loader = build(cfg.dataloader.test, "dataloader.test") if loader is None else loader
+    share_buffers(model)
     evaluator = build(cfg.dataloader.evaluator, "dataloader.evaluator")
     results = inference_on_dataset(model, loader, evaluator)
     if not comm.is_main_process() or not results:
         return {}
     print_csv_format(results)
     return dict(results)
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Gives all processes the buffers of the first, whose are saved.
+
+    A batch norm that learns keeps running statistics of its process's own images. Without this,
+    each process would evaluate a model of its own, and a resumed run others than before.
+    """
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
 
 def do_eval_only(cfg: DictConfig) -> Results:
@@ -279,6 +298,17 @@ def _register_hooks(
         ]
     )
     return evaluation
+
+
+def _log_update(cfg: DictConfig) -> None:
+    """Says what an update is made of."""
+    total = cfg.dataloader.train.get("total_batch_size")
+    processes, parts = comm.get_world_size(), cfg.train.get("accumulate", 1)
+    if isinstance(total, int):
+        logger.info(
+            "an update: %d images = %d processes x %d parts x %d",
+            total, processes, parts, total // (processes * parts),
+        )  # fmt: skip
 
 
 def _log_size(model: nn.Module) -> None:

@@ -10,7 +10,6 @@ import warnings
 import torch
 from detectron2.config import LazyConfig
 from detectron2.data import MetadataCatalog
-from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
@@ -43,8 +42,8 @@ def setup(args: argparse.Namespace) -> DictConfig:
         args: of ``detectron2.engine.default_argument_parser``.
 
     Returns:
-        The config, as it is saved to ``config.yaml`` in the output directory; with
-        ``--eval-only`` to ``config_eval.yaml``, so that the one of a training run stays.
+        The config. Training saves it to ``config.yaml`` in the output directory when it begins;
+        with ``--eval-only`` it is saved to ``config_eval.yaml`` here.
 
     Raises:
         ConfigError: a key, a value, a file or the output directory cannot be used. Nothing has
@@ -58,26 +57,35 @@ def setup(args: argparse.Namespace) -> DictConfig:
     prepare_dataset(cfg, *(("test",) if args.eval_only else ()))
     for message in _KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message=message, category=UserWarning)
-    # detectron2 sets up its own loggers only.
-    setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="ms_detr")
-    if args.eval_only:
-        _setup_evaluation(cfg, args)
-    else:
-        default_setup(cfg, args)
+    _start(cfg, args)
     tolerate_full_disk()
     return cfg
 
 
-def _setup_evaluation(cfg: DictConfig, args: argparse.Namespace) -> None:
-    """What detectron2's ``default_setup`` does, but for ``config.yaml``, which it overwrites."""
+def _start(cfg: DictConfig, args: argparse.Namespace) -> None:
+    """What detectron2's ``default_setup`` does, but for ``config.yaml``.
+
+    That file is written when training begins: a start that is refused must not change what an
+    earlier run in the same folder left.
+    """
     folder, rank = cfg.train.output_dir, comm.get_rank()
-    setup_logger(folder, distributed_rank=rank, name="fvcore")
-    setup_logger(folder, distributed_rank=rank)
+    for name in ("fvcore", "detectron2", "ms_detr"):
+        setup_logger(folder, distributed_rank=rank, name=name)
+    logging.getLogger("detectron2.data.datasets.coco").addFilter(_is_worth_saying)
+    logger.info("process %d of %d", rank, comm.get_world_size())
     logger.info("Environment info:\n%s", collect_env_info())
     logger.info("Command line arguments: %s", args)
-    if comm.is_main_process():
+    if args.eval_only and comm.is_main_process():
         LazyConfig.save(cfg, os.path.join(folder, "config_eval.yaml"))
     seed_all_rng(None if cfg.train.seed < 0 else cfg.train.seed + rank)
+    torch.backends.cudnn.benchmark = bool(
+        not args.eval_only and cfg.train.get("cudnn_benchmark", False)
+    )
+
+
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    """False for the warning that category ids have holes, which they may have."""
+    return "Category ids in annotations are not in" not in str(record.msg)
 
 
 def prepare_dataset(cfg: DictConfig, *splits: str) -> None:

@@ -29,7 +29,6 @@ _SUPERVISIONS = {
     "proposals": ("encoder proposals", "#8a8a8a"),
 }
 _FURTHER_COLOURS = ("#9b3fb5", "#2e9e5b", "#c7a008", "#d1345b", "#17a2a8", "#7a5230")
-_EVALUATED = ("bbox", "segm")  # metrics of classes whose names hold slashes look like losses
 _TERMS = {"class": "classification", "l1": "box L1", "giou": "box GIoU"}
 _FURTHER_TERMS = {"mask": "mask cross-entropy", "dice": "mask dice"}
 _PRECISIONS = {
@@ -37,6 +36,8 @@ _PRECISIONS = {
     "bbox/AP50": ("AP50", "#2e9e5b"),
     "segm/AP": ("mask AP", "#9b3fb5"),
     "segm/AP50": ("mask AP50", "#c7a008"),
+    "ema/bbox/AP": ("AP, averaged weights", "#7fb0ea"),
+    "ema/segm/AP": ("mask AP, averaged weights", "#cfa3de"),
 }
 
 
@@ -89,7 +90,7 @@ def loss_series(metrics: dict[str, Series]) -> dict[tuple[str, str], Series]:
     layers: dict[tuple[str, str], list[Series]] = defaultdict(list)
     for name, series in metrics.items():
         parts = name.split("/")
-        if len(parts) == 3 and parts[0] not in _EVALUATED:
+        if len(parts) == 3 and parts[1].isdigit():  # others are metrics: "ema/bbox/AP"
             layers[parts[0], parts[2]].append(series)
     totals = {}
     for key, group in layers.items():

@@ -29,7 +29,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from ms_detr.data import checked_dataset_dicts, register_coco_json  # noqa: E402
 from ms_detr.engine import argument_parser, launch  # noqa: E402
-from ms_detr.engine.loop import share_buffers  # noqa: E402
+from ms_detr.engine.evaluate import share_buffers  # noqa: E402
 from ms_detr.errors import ConfigError  # noqa: E402
 from ms_detr.evaluation import CocoEvaluator  # noqa: E402
 from ms_detr.losses import UncertainPoints  # noqa: E402

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from ms_detr.config import load_config
 from ms_detr.data import DetrResize
-from ms_detr.engine.checks import check_values
+from ms_detr.engine.value_checks import check_values
 from ms_detr.errors import ConfigError
 
 

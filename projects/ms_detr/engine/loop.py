@@ -9,11 +9,9 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
 from detectron2.config import LazyConfig
 from detectron2.engine import hooks
 from detectron2.engine.defaults import create_ddp_model
-from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
@@ -33,6 +31,7 @@ from .checks import (
 )
 from .device import compute_deterministically, resolve_amp, resolve_device
 from .ema import WeightAverage, averaged_weights
+from .evaluate import do_test_both
 from .events import last_iteration
 from .files import output_errors, remove_leftovers
 from .freeze import KeepFrozen, freeze_parts
@@ -102,41 +101,6 @@ def _train(cfg: DictConfig, resume: bool, signals: StopSignals) -> Results:
     return {} if trainer.stopping else evaluate.results
 
 
-def do_test(cfg: DictConfig, model: nn.Module, loader: Iterable[Any] | None = None) -> Results:
-    """Evaluates ``model`` with ``dataloader.evaluator`` and logs the table.
-
-    Args:
-        cfg: the config.
-        model: the model, wrapped for several processes or not.
-        loader: what to evaluate on; None builds ``dataloader.test``.
-
-    Returns:
-        The evaluator's results; empty without an evaluator, and on all processes but the first.
-    """
-    if cfg.dataloader.get("evaluator") is None or cfg.dataloader.get("test") is None:
-        logger.warning("the config has no dataloader.test and dataloader.evaluator: no evaluation")
-        return {}
-    loader = build(cfg.dataloader.test, "dataloader.test") if loader is None else loader
-    share_buffers(model)
-    evaluator = build(cfg.dataloader.evaluator, "dataloader.evaluator")
-    results = inference_on_dataset(model, loader, evaluator)
-    if not comm.is_main_process() or not results:
-        return {}
-    print_csv_format(results)
-    return dict(results)
-
-
-def share_buffers(model: nn.Module) -> None:
-    """Gives all processes the buffers of the first, whose are saved.
-
-    A batch norm that learns keeps running statistics of its process's own images. Without this,
-    each process would evaluate a model of its own, and a resumed run others than before.
-    """
-    if comm.get_world_size() > 1:
-        for buffer in model.buffers():
-            torch.distributed.broadcast(buffer, 0)
-
-
 def do_eval_only(cfg: DictConfig) -> Results:
     """Evaluates the weights of ``train.init_checkpoint`` and saves ``results_eval.json``.
 
@@ -156,21 +120,9 @@ def do_eval_only(cfg: DictConfig) -> Results:
     if _ema_options(cfg) is not None:
         average = copy.deepcopy(model)
         average.load_state_dict(averaged_weights(rest, path))
-    results = _test_both(cfg, _distribute(cfg, model), average, loaders["test"])
+    results = do_test_both(cfg, _distribute(cfg, model), average, loaders["test"])
     if comm.is_main_process():
         save_results(os.path.join(cfg.train.output_dir, "results_eval.json"), results, None)
-    return results
-
-
-def _test_both(
-    cfg: DictConfig, model: nn.Module, average: nn.Module | None, loader: Iterable[Any] | None
-) -> Results:
-    """Results of the model and, under "ema", of its average if there is one."""
-    results = do_test(cfg, model, loader)
-    if average is not None:
-        logger.info("the averaged weights:")
-        averaged = do_test(cfg, average, loader)
-        results |= {"ema": averaged} if averaged else {}
     return results
 
 
@@ -274,7 +226,7 @@ def _register_hooks(
 
     def evaluate() -> Results:
         batches = None if loader is None else StoppableLoader(loader, trainer.signals)
-        return _test_both(cfg, trainer.model, average, batches)
+        return do_test_both(cfg, trainer.model, average, batches)
 
     of_average = average is not None and str(settings.get("best")).startswith("ema/")
     best = BestWeights(

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from detectron2.engine import HookBase
+from detectron2.utils import comm
 from tabulate import tabulate
 from torch import nn
 
@@ -195,8 +196,10 @@ class StepProfile(HookBase):
             for part in PARTS
             if f"{part}_ms" in medians or f"{part}_mb" in medians
         ]
-        table = tabulate(rows, headers=("part", "ms", "MiB"), floatfmt=".1f")
+        table = tabulate(rows, headers=("part", "ms", "peak MiB"), floatfmt=".1f")
         logger.info("profile of a step (medians):\n%s", table)
         device = torch.cuda.get_device_name() if self.trainer.device_type == "cuda" else "CPU"
-        save_step_profile(rows, self._picture, title=f"A training step on {device}")
+        count = comm.get_world_size()
+        of = f", process {comm.get_rank()} of {count}" if count > 1 else ""
+        save_step_profile(rows, self._picture, title=f"A training step on {device}{of}")
         logger.info("its picture is %s", self._picture)

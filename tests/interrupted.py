@@ -134,8 +134,12 @@ def wait_for(process: subprocess.Popen, path: Path, text: str = "") -> bool:
 
     Returns:
         False if the process ended before.
+
+    Raises:
+        AssertionError: if neither happens for 300 seconds.
     """
-    while True:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
         ended = process.poll() is not None
         for found in path.parent.glob(path.name):
             if not text or text in found.read_text(errors="replace"):
@@ -143,6 +147,7 @@ def wait_for(process: subprocess.Popen, path: Path, text: str = "") -> bool:
         if ended:
             return False
         time.sleep(0.005)
+    raise AssertionError(f"{path} does not come")
 
 
 def final(folder: Path) -> dict:

@@ -11,75 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-import torch.distributed as dist
 from interrupted import assert_same_run, command, environment, train, wait_for
+from lives import Life
 
 # Everything happens often, so that a kill at any moment is a kill inside something.
 OFTEN = (
     "train.max_iter=120", "train.checkpointer.period=1", "train.eval_period=5",
     "train.log_period=3",
 )  # fmt: skip
-KILLS = 20
-
-
-def life(out: Path, scenes: Path, given: tuple[str, ...], processes: int) -> list[int]:
-    """Starts the run, or goes on with it, in forks of this process; returns their numbers."""
-    meeting = out.parent / f"meeting-{time.monotonic_ns()}"
-    children = []
-    for rank in range(processes):
-        child = os.fork()
-        if child:
-            children.append(child)
-            continue
-        code = 1
-        try:
-            os.setsid()  # its workers die with it
-            log = os.open(out.parent / f"log-{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            if processes > 1:
-                enter_group(meeting, rank, processes)
-            train(out, scenes, *given, resume=True)
-            code = 0
-        finally:
-            os._exit(code)
-    return children
-
-
-def enter_group(meeting: Path, rank: int, processes: int) -> None:
-    from detectron2.utils import comm
-
-    dist.init_process_group(
-        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes
-    )
-    if hasattr(comm, "create_local_process_group"):
-        comm.create_local_process_group(processes)
-    else:
-        comm._LOCAL_PROCESS_GROUP = dist.new_group(list(range(processes)))
-
-
-def ended(children: list[int]) -> list[int] | None:
-    """Exit codes once all have ended by themselves, or one has failed (-1: another, killed now)."""
-    flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-    states = [os.waitid(os.P_PID, child, flags) for child in children]
-    failed = any(state is not None and state.si_status for state in states)
-    if any(state is None for state in states) and not failed:
-        return None
-    kill(children)
-    return [-1 if state is None else state.si_status for state in states]
-
-
-def kill(children: list[int]) -> None:
-    for child in children:
-        try:
-            os.killpg(child, signal.SIGKILL)
-        except ProcessLookupError:  # not yet the head of a group
-            os.kill(child, signal.SIGKILL)
-        except PermissionError:  # ended
-            pass
-    for child in children:
-        os.waitpid(child, 0)
+TRIES = 5
 
 
 def saved(out: Path) -> str:
@@ -89,35 +29,33 @@ def saved(out: Path) -> str:
         return ""
 
 
-def killed_run(out: Path, scenes: Path, given: tuple[str, ...], processes: int, seed: int) -> dict:
-    """A run that is killed at random moments until ``KILLS`` have hit it, then left to its end.
+def killed_run(
+    out: Path, scenes: Path, kills: int, processes: int, chance: random.Random
+) -> dict[str, int]:
+    """A run that is killed at random moments until ``kills`` have hit it, then left to its end.
 
     Of four lives two last for some checkpoints and some milliseconds, so that the run gets on on
-    any machine, one ends when a checkpoint is seen being written, and one after a fraction of a
-    second, which may be before it has begun to train.
+    any machine, one dies while it writes a checkpoint, and one after a fraction of a second, which
+    may be before it has begun to train.
     """
-    chance, found = random.Random(seed), {"kills": 0, "inside a checkpoint": 0}
+    found = {"kills": 0, "inside a checkpoint": 0}
     while True:
-        children = life(out, scenes, given, processes)
-        kind = found["kills"] % 4
+        kind = found["kills"] % 4 if found["kills"] < kills else None
         left, last = chance.randint(1, 8), saved(out)
+        life = Life(out, scenes, OFTEN, processes, dies_writing=left if kind == 1 else 0)
         until = time.monotonic() + chance.uniform(0, 0.6)
-        while True:
-            codes = ended(children)
-            if codes is not None:
-                assert not any(codes), (out.parent / "log-0").read_text()[-3000:]
-                return found
+        while None in (codes := life.codes()):
             if saved(out) != last:
                 left, last = left - 1, saved(out)
-            due = time.monotonic() >= until if kind == 3 else left <= 0
-            if kind == 1 and due:
-                due = bool(list(out.glob("*.pth.tmp-*")))
-            if due and found["kills"] < KILLS:
+            if kind in (0, 2) and left <= 0 or kind == 3 and time.monotonic() >= until:
+                time.sleep(chance.uniform(0, 0.02))
+                life.kill()
                 break
-            time.sleep(0.0001 if kind == 1 else 0.001)
-        if kind != 1:
-            time.sleep(chance.uniform(0, 0.02))
-        kill(children)
+            time.sleep(0.001)
+        else:
+            if kind != 1 or codes[0] != -signal.SIGKILL:
+                assert not any(codes), life.said()
+                return found
         found["kills"] += 1
         found["inside a checkpoint"] += bool(list(out.glob("*.pth.tmp-*")))
 
@@ -131,51 +69,38 @@ def often(scenes, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "seed, processes",
+    "seed, kills, processes",
     [
-        (0, 1),
-        *(pytest.param(seed, 1, marks=pytest.mark.slow) for seed in (1, 2)),
-        pytest.param(0, 2, marks=pytest.mark.slow),
+        (0, 8, 1),
+        *(pytest.param(seed, 20, 1, marks=pytest.mark.slow) for seed in (1, 2)),
+        pytest.param(0, 20, 2, marks=pytest.mark.slow),
     ],
 )
-def test_twenty_kills(seed, processes, scenes, often, tmp_path):
-    """Where it was counted, 5 to 8 of the 20 kills hit a checkpoint that was being written."""
+def test_kills(seed, kills, processes, scenes, often, tmp_path):
+    """A quarter of the kills hit a checkpoint that is being written, and others by chance."""
     whole = often
     if processes > 1:
         whole = tmp_path / "whole" / "run"
         whole.parent.mkdir()
-        children = life(whole, scenes, OFTEN, processes)
-        while (codes := ended(children)) is None:
-            time.sleep(0.01)
-        assert not any(codes), (whole.parent / "log-0").read_text()[-3000:]
-    found = {"kills": 0, "inside a checkpoint": 0}
-    while found["kills"] < KILLS:  # one that was lucky is done again
+        Life(whole, scenes, OFTEN, processes).wait()
+    chance, found = random.Random(seed), {"kills": 0}
+    for _ in range(TRIES):  # a run that ended before its last kill is done again
         shutil.rmtree(tmp_path / "killed", ignore_errors=True)
         (tmp_path / "killed").mkdir()
-        found = killed_run(tmp_path / "killed" / "run", scenes, OFTEN, processes, seed)
-    print(found)
+        found = killed_run(tmp_path / "killed" / "run", scenes, kills, processes, chance)
+        if found["kills"] == kills:
+            break
+    assert found["kills"] == kills and found["inside a checkpoint"] >= kills // 4
     assert_same_run(tmp_path / "killed" / "run", whole)
 
 
 def test_a_kill_inside_the_first_checkpoint(scenes, often, tmp_path):
     """Nothing is saved yet: the run begins anew, and what was left over is gone."""
     out = tmp_path / "run"
-    child = os.fork()
-    if not child:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        usual = torch.save
-
-        def save(content, file):
-            usual(content, file)
-            file.flush()
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        torch.save = save
-        try:
-            train(out, scenes, *OFTEN)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    life = Life(out, scenes, OFTEN, dies_writing=1)
+    while None in (codes := life.codes()):
+        time.sleep(0.01)
+    assert codes == [-signal.SIGKILL], life.said()
     assert [path.name.partition("-")[0] for path in out.glob("*.pth*")] == ["model_0000000.pth.tmp"]
     train(out, scenes, *OFTEN, resume=True)
     assert_same_run(out, often)

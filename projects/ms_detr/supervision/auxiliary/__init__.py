@@ -1,0 +1,13 @@
+"""Auxiliary heads of collaborative training (Co-DETR): dense supervision of the encoder."""
+
+from .head import BACKGROUND, UNUSED, AuxiliaryHead, AuxiliaryOutput, Candidates
+from .maps import AuxiliaryMaps
+
+__all__ = [
+    "BACKGROUND",
+    "UNUSED",
+    "AuxiliaryHead",
+    "AuxiliaryMaps",
+    "AuxiliaryOutput",
+    "Candidates",
+]

@@ -30,10 +30,9 @@ def share(model, other) -> None:
 @pytest.mark.parametrize("base", BASES)
 def test_primary_states_do_not_depend_on_the_heads(base):
     model = build(base, TWO)
-    states = decoded(model)[2]
+    states = decoded(model, BATCH)[2]
     assert [group.name for group in states.groups][-2:] == list(TWO)
     images = model.preprocess(BATCH)
-    torch.manual_seed(1)
     alone, _ = model.detect(images.tensor, images.image_sizes)
     for tap in ("output", "internal"):
         for one, other in zip(states.of(PRIMARY).taps[tap], alone.taps[tap]):
@@ -91,7 +90,8 @@ def test_inference_asks_no_head():
 @pytest.mark.parametrize("base", BASES)
 def test_deleting_an_entry_removes_its_losses_and_changes_no_other(base):
     model = build(base, TWO)
-    model.supervisions.pop("denoising") if "denoising" in model.supervisions else None
+    if "denoising" in model.supervisions:
+        del model.supervisions["denoising"]  # its noise is drawn from the same generator
     before = model(BATCH)
     del model.supervisions["second"]
     after = model(BATCH)
@@ -170,7 +170,8 @@ def test_losses_of_an_entry_do_not_see_the_other_head():
     model = build("deformable_detr_pp", TWO)
     losses = model(BATCH)
     sum(loss for key, loss in losses.items() if key.startswith("first/")).backward()
-    assert all(p.grad is None for p in model.supervisions["second"].source.parameters())
+    others = [p.grad for p in model.supervisions["second"].source.parameters()]
+    assert not any(grad.any() for grad in others if grad is not None)
 
 
 @pytest.mark.parametrize("base", BASES)

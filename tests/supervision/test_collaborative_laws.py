@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from small_models import load, shrink
 from supervision.small_heads import BASES, BATCH, build, config, entry, made
 from supervision.test_groups import addition, decoded
 
-from ms_detr.structures.query_groups import PRIMARY
+from ms_detr.structures import Queries
+from ms_detr.structures.query_groups import PRIMARY, slices
 from ms_detr.supervision import SupervisionSet
 
 TWO = ("first", "second")
@@ -37,6 +40,26 @@ def test_primary_states_do_not_depend_on_the_heads(base):
     for tap in ("output", "internal"):
         for one, other in zip(states.of(PRIMARY).taps[tap], alone.taps[tap]):
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_one_pass_equals_one_pass_per_group(base):
+    """The queries of a head see each other, and nobody else."""
+    model = build(base, TWO)
+    memory, queries, states = decoded(model, BATCH)
+    for group, place in slices(queries.groups):
+        if group.name not in TWO:
+            continue
+        parts = (queries.content_BNC, queries.pos_BNC, queries.reference_BNr)
+        own = Queries(*(None if part is None else part[:, place] for part in parts))
+        alone = model.decoder(own, memory, model.heads)
+        for tap, layers in alone.taps.items():
+            for one, other in zip(layers, states.of(group.name).taps[tap]):
+                torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+        disturbed = own.content_BNC.clone()
+        disturbed[:, -1] += 1
+        after = model.decoder(replace(own, content_BNC=disturbed), memory, model.heads)
+        assert not torch.equal(after.taps["output"][-1][:, 0], alone.taps["output"][-1][:, 0])
 
 
 @pytest.mark.parametrize("base", BASES)

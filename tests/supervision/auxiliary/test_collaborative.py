@@ -140,9 +140,22 @@ def test_what_fills_up_a_batch_is_alike_and_not_counted():
     assert len(extra.queries.pos_BNC[filled].unique(dim=0)) == 1
 
 
+class MovedHead(CentreHead):
+    """Queries start from boxes that are learned."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.moves = torch.nn.Parameter(torch.ones(4))
+
+    def query_boxes(self, grid):
+        return super().query_boxes(grid) * self.moves
+
+
 def test_references_are_proper_boxes_and_have_no_gradient():
     """Anchors of the coarsest level are larger than the image."""
-    model = build("dino")
+    node = config("dino")
+    node.supervisions.first.source.head._target_ = MovedHead
+    model = made(node)
     extra = model.supervisions["first"].source(given(model))
     references = extra.queries.reference_BNr
     assert references.min() > 0 and references.max() < 1 and not references.requires_grad

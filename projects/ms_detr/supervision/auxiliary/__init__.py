@@ -1,13 +1,17 @@
 """Auxiliary heads of collaborative training (Co-DETR): dense supervision of the encoder."""
 
+from .atss import ATSSHead
+from .gfl import GFLHead
 from .head import BACKGROUND, UNUSED, AuxiliaryHead, AuxiliaryOutput, Candidates
 from .maps import AuxiliaryMaps
 
 __all__ = [
     "BACKGROUND",
     "UNUSED",
+    "ATSSHead",
     "AuxiliaryHead",
     "AuxiliaryMaps",
     "AuxiliaryOutput",
     "Candidates",
+    "GFLHead",
 ]

@@ -4,6 +4,7 @@ from .atss import ATSSHead
 from .gfl import GFLHead
 from .head import BACKGROUND, UNUSED, AuxiliaryHead, AuxiliaryOutput, Candidates
 from .maps import AuxiliaryMaps
+from .paa import PAAHead
 
 __all__ = [
     "BACKGROUND",
@@ -14,4 +15,5 @@ __all__ = [
     "AuxiliaryOutput",
     "Candidates",
     "GFLHead",
+    "PAAHead",
 ]

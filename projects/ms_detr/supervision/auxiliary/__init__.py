@@ -5,6 +5,7 @@ from .atss import ATSSHead
 from .gfl import GFLHead
 from .head import BACKGROUND, UNUSED, AuxiliaryHead, AuxiliaryOutput, Candidates
 from .maps import AuxiliaryMaps
+from .paa import PAAHead
 
 __all__ = [
     "BACKGROUND",
@@ -17,5 +18,6 @@ __all__ = [
     "CoarserLevel",
     "GFLHead",
     "MultiScaleAdapter",
+    "PAAHead",
     "PyramidOfOneLevel",
 ]

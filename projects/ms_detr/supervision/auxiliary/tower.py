@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ class DenseTower(nn.Module):
         num_groups: groups of the normalisation.
 
     Raises:
-        ValueError: the channels do not part into the groups, or ``num_convs`` is no count.
+        ValueError: the channels do not part into the groups, or what counts something does not.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class DenseTower(nn.Module):
         num_groups: int = 32,
     ):
         super().__init__()
+        require_whole("num_classes of an auxiliary head", num_classes)
         require_whole("num_convs of an auxiliary head", num_convs, 0)
 
         def stack() -> nn.Sequential:
@@ -85,7 +87,7 @@ class DenseTower(nn.Module):
                 nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        nn.init.constant_(self.classes.bias, -math.log((1 - _PRIOR) / _PRIOR))
+        nn.init.constant_(cast(Tensor, self.classes.bias), -math.log((1 - _PRIOR) / _PRIOR))
         self.per_cell = per_cell
 
     def forward(self, maps: Sequence[Tensor]) -> DenseOutput:

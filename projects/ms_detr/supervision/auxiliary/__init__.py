@@ -1,9 +1,11 @@
 """Auxiliary heads of collaborative training (Co-DETR): dense supervision of the encoder."""
 
 from .atss import ATSSHead
+from .fcos import FCOSHead
 from .gfl import GFLHead
 from .head import BACKGROUND, UNUSED, AuxiliaryHead, AuxiliaryOutput, Candidates
 from .maps import AuxiliaryMaps
+from .retinanet import RetinaNetHead
 
 __all__ = [
     "BACKGROUND",
@@ -13,5 +15,7 @@ __all__ = [
     "AuxiliaryMaps",
     "AuxiliaryOutput",
     "Candidates",
+    "FCOSHead",
     "GFLHead",
+    "RetinaNetHead",
 ]

@@ -33,17 +33,16 @@ class FocalLoss(LossTerm):
         predictions, targets, assignment = lesson.predictions, lesson.targets, lesson.assignment
         logits, nothing = predictions.logits_BNK, -float("inf")
         cells = (assignment.image_P, assignment.query_P, targets.labels_G[assignment.target_P])
-        unlabelled_P = ~assignment.labelled_P
-        object_DP = -logits[cells].expand_as(lesson.elsewhere_DP)
-        object_DP = object_DP.masked_fill(lesson.elsewhere_DP | unlabelled_P, nothing)
-        # Adding takes the labelled pairs away from the background; writing could not, for another
-        # slot may name the same query and class.
-        taken_P = torch.full_like(unlabelled_P, nothing, dtype=logits.dtype)
-        taken_P = taken_P.masked_fill(unlabelled_P, 0.0)
-        background = logits.index_put(cells, taken_P, accumulate=True)
+        # Labelled cells as objects, and as the background that they are not.
+        left_out_DP = lesson.elsewhere_DP | ~assignment.labelled_P
+        cell_DP = logits[cells].expand_as(left_out_DP)
+        object_DP, taken_DP = (
+            signed_DP.masked_fill(left_out_DP, nothing) for signed_DP in (-cell_DP, cell_DP)
+        )
+        sums = focal_sums(torch.cat([object_DP, taken_DP]), self.gamma)
+        object_D, taken_D = sums.chunk(2)
         if predictions.counted_BN is not None:
-            background = background.masked_fill(~predictions.counted_BN[..., None], nothing)
-        background_DX = background.reshape(predictions.layers, -1)
-        loss_D = self.alpha * focal_sums(object_DP, self.gamma)
-        loss_D = loss_D.add(focal_sums(background_DX, self.gamma), alpha=1 - self.alpha)
-        return loss_D / assignment.normalizer
+            logits = logits.masked_fill(~predictions.counted_BN[..., None], nothing)
+        background_D = focal_sums(logits.reshape(predictions.layers, -1), self.gamma) - taken_D
+        loss_D = self.alpha * object_D
+        return loss_D.add(background_D, alpha=1 - self.alpha) / assignment.normalizer

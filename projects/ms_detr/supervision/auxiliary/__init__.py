@@ -2,10 +2,12 @@
 
 from .adapter import CoarserLevel, MultiScaleAdapter, PyramidOfOneLevel
 from .atss import ATSSHead
+from .fcos import FCOSHead
 from .gfl import GFLHead
 from .head import BACKGROUND, UNUSED, AuxiliaryHead, AuxiliaryOutput, Candidates
 from .maps import AuxiliaryMaps
 from .paa import PAAHead
+from .retinanet import RetinaNetHead
 
 __all__ = [
     "BACKGROUND",
@@ -16,8 +18,10 @@ __all__ = [
     "AuxiliaryOutput",
     "Candidates",
     "CoarserLevel",
+    "FCOSHead",
     "GFLHead",
     "MultiScaleAdapter",
     "PAAHead",
     "PyramidOfOneLevel",
+    "RetinaNetHead",
 ]

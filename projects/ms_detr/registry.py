@@ -26,4 +26,18 @@ SOURCES.__doc__ = (
     "Queries of a supervision's own: see :class:`ms_detr.supervision.sources.QuerySource`."
 )
 
-__all__ = ["ASSIGNERS", "LOSSES", "MATCH_COSTS", "MERGES", "META_ARCH_REGISTRY", "SOURCES"]
+AUXILIARY_HEADS = Registry("AUXILIARY_HEADS")
+AUXILIARY_HEADS.__doc__ = (
+    "Detection heads on the encoder's output: see "
+    ":class:`ms_detr.supervision.auxiliary.AuxiliaryHead`."
+)
+
+__all__ = [
+    "ASSIGNERS",
+    "AUXILIARY_HEADS",
+    "LOSSES",
+    "MATCH_COSTS",
+    "MERGES",
+    "META_ARCH_REGISTRY",
+    "SOURCES",
+]

@@ -2,6 +2,7 @@
 
 from .adapter import CoarserLevel, MultiScaleAdapter, PyramidOfOneLevel
 from .atss import ATSSHead
+from .faster_rcnn import FasterRCNNHead
 from .fcos import FCOSHead
 from .gfl import GFLHead
 from .head import BACKGROUND, UNUSED, AuxiliaryHead, AuxiliaryOutput, Candidates
@@ -19,6 +20,7 @@ __all__ = [
     "Candidates",
     "CoarserLevel",
     "FCOSHead",
+    "FasterRCNNHead",
     "GFLHead",
     "MultiScaleAdapter",
     "PAAHead",

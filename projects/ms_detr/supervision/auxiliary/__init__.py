@@ -1,5 +1,6 @@
 """Auxiliary heads of collaborative training (Co-DETR): dense supervision of the encoder."""
 
+from .adapter import CoarserLevel, MultiScaleAdapter, PyramidOfOneLevel
 from .head import BACKGROUND, UNUSED, AuxiliaryHead, AuxiliaryOutput, Candidates
 from .maps import AuxiliaryMaps
 
@@ -10,4 +11,7 @@ __all__ = [
     "AuxiliaryMaps",
     "AuxiliaryOutput",
     "Candidates",
+    "CoarserLevel",
+    "MultiScaleAdapter",
+    "PyramidOfOneLevel",
 ]

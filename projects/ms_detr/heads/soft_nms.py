@@ -89,7 +89,8 @@ class SoftNMSDetections(RescoredDetections):
     The score of a pair is multiplied by 1 - IoU.  The released Co-DINO has it with the defaults
     below, of boxes that were cut to the image before; here ``ClippedDetections`` around it cuts
     them afterwards.  On the command line:
-    ``model.postprocess._target_=ms_detr.heads.SoftNMSDetections model.postprocess.num_detections=300``.
+    ``model.postprocess._target_=ms_detr.heads.SoftNMSDetections
+    model.postprocess.num_detections=300``.
 
     Args:
         num_detections: see :class:`RescoredDetections`.

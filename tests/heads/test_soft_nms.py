@@ -85,10 +85,11 @@ def test_it_is_the_published_algorithm(case, limits):
             given, image, SIZES[image], decay,
             candidates=candidates, detections=detections, min_score=min_score,
         )  # fmt: skip
-        scores, queries, classes = (torch.tensor(x) for x in zip(*expected))
-        torch.testing.assert_close(found.scores, scores.double(), rtol=1e-9, atol=0)
-        assert found.pred_classes.tolist() == classes.tolist()
-        torch.testing.assert_close(found.pred_boxes.tensor, boxes[queries].float())
+        scores, queries, classes = zip(*expected)
+        wanted = torch.tensor(scores, dtype=torch.float64)
+        torch.testing.assert_close(found.scores, wanted, rtol=1e-9, atol=0)
+        assert found.pred_classes.tolist() == list(classes)
+        torch.testing.assert_close(found.pred_boxes.tensor, boxes[list(queries)].float())
         assert (found.scores.diff() <= 0).all() and found.image_size == SIZES[image]
 
 
@@ -126,7 +127,8 @@ def test_classes_do_not_touch_each_other():
             logits = given.logits_BNK[..., label : label + 1]
             alone = postprocess(LayerPredictions(logits, given.boxes_BN4), SIZES)[image]
             of_class = both[both.pred_classes == label]
-            assert len(alone) > 1 and torch.equal(of_class.scores, alone.scores)
+            assert len(alone) > 1
+            torch.testing.assert_close(of_class.scores, alone.scores, rtol=1e-12, atol=0)
             assert torch.equal(of_class.pred_boxes.tensor, alone.pred_boxes.tensor)
         assert torch.equal(both.scores, both.scores.sort(descending=True)[0])
 
@@ -140,7 +142,7 @@ def test_total_decay_is_suppression():
     given = crowd()
     soft = TotalDecay(180, 180, 1e-9)(given, SIZES)
     for found, wanted in zip(soft, NMSDetections(180, 0.5)(given, SIZES), strict=True):
-        assert 20 < len(found) < 120
+        assert 10 < len(found) < 120
         torch.testing.assert_close(found.scores, wanted.scores)
         assert torch.equal(found.pred_classes, wanted.pred_classes)
         assert torch.equal(found.pred_boxes.tensor, wanted.pred_boxes.tensor)
@@ -206,8 +208,9 @@ def test_only_the_best_candidates_are_looked_at():
     """As published: a lowered pair is not replaced by one beyond them."""
     near = [[0.3, 0.5, 0.2, 0.2]] * 2 + [[0.7, 0.5, 0.2, 0.2]]
     given = predictions([[3.0], [2.0], [1.0]], near)
-    found = {n: SoftNMSDetections(2, num_candidates=n)(given, [(9, 9)])[0] for n in (2, 3)}
-    assert [len(found[2]), len(found[3])] == [1, 2]
+    for candidates, count in ((None, 1), (2, 1), (3, 2)):
+        (found,) = SoftNMSDetections(2, num_candidates=candidates)(given, [(9, 9)])
+        assert len(found) == count
 
 
 @pytest.mark.parametrize(
@@ -239,7 +242,7 @@ def test_every_image_needs_a_size():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_model_has_it_also_prepared_for_inference(family):
     model = detector(family)
-    model.postprocess = SoftNMSDetections(60, 0.5, num_candidates=60)
+    model.postprocess = SoftNMSDetections(60, 0.0, num_candidates=60)
     plain = detector(family)
     plain.postprocess = TopKDetections(60)
     inputs = batch((96, 128), (80, 60))
@@ -258,7 +261,7 @@ def test_masks_are_those_of_the_kept_queries():
     inputs = batch((96, 128), (80, 60))
     model.postprocess = TopKDetections(60)
     plain = detect(model, inputs)
-    model.postprocess = SoftNMSDetections(60, 0.5, num_candidates=60)
+    model.postprocess = SoftNMSDetections(60, 0.0, num_candidates=60)
     for found, wanted in zip(detect(model, inputs), plain, strict=True):
         moved = 0
         for index in range(len(found)):
@@ -271,9 +274,14 @@ def test_masks_are_those_of_the_kept_queries():
 
 
 def test_the_override_of_the_documentation_works():
-    words = SoftNMSDetections.__doc__.split("``")[3].split()
+    words = SoftNMSDetections.__doc__.split("``")[5].split()
     assert len(words) == 2
     cfg = load_config(CONFIGS / "models/deformable_detr.py", words)
     found = instantiate(cfg.model.postprocess)
     assert isinstance(found, SoftNMSDetections)
     assert (found.num_detections, found.num_candidates, found.iou_threshold) == (300, 300, 0.8)
+
+
+def test_as_many_candidates_as_detections_unless_told_otherwise():
+    assert SoftNMSDetections(1000).num_candidates == 1000
+    assert GaussianSoftNMSDetections(7, num_candidates=9).num_candidates == 9

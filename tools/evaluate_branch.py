@@ -158,7 +158,6 @@ def main(arguments: list[str] | None = None) -> int:
         cfg = load_config(args.config_file, opts)
         check_values(cfg)
         weights = find_weights(cfg, opts)
-        setup_logger(name="ms_detr")
         prepare_dataset(cfg, "test")
         check_data(cfg, "test")
         model, branches = trained_model(cfg, weights, args.branch)
@@ -175,4 +174,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    for logger in ("detectron2", "ms_detr"):  # which tell how far the evaluation is
+        setup_logger(name=logger)
     sys.exit(main())

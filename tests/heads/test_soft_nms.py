@@ -1,5 +1,6 @@
 """Soft-NMS against the published algorithm, written as loops."""
 
+import dataclasses
 import math
 
 import pytest
@@ -14,6 +15,7 @@ from ms_detr.heads import (
     ClippedDetections,
     GaussianSoftNMSDetections,
     NMSDetections,
+    Postprocess,
     RescoredDetections,
     SoftNMSDetections,
     TopKDetections,
@@ -105,7 +107,7 @@ def test_scores_by_hand():
     assert len(found) == 2
     (found,) = SoftNMSDetections(3, 0.7)(predictions(logits, boxes), [(100, 100)])
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8, 0.7]))
-    (found,) = SoftNMSDetections(2, 0.6)(predictions(logits, boxes), [(100, 100)])
+    (found,) = SoftNMSDetections(2, 0.6, num_candidates=3)(predictions(logits, boxes), [(100, 100)])
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.7]))
 
 
@@ -239,29 +241,42 @@ def test_every_image_needs_a_size():
         SoftNMSDetections()(given, SIZES)
 
 
+class Enlarged(Postprocess):
+    """Another one, of larger boxes: those of small detectors may be too small to overlap."""
+
+    def __init__(self, detections):
+        self.detections = detections
+
+    def __call__(self, predictions, output_sizes):
+        center, size = predictions.boxes_BN4.chunk(2, -1)
+        larger = dataclasses.replace(predictions, boxes_BN4=torch.cat([center, size + 0.4], -1))
+        return self.detections(larger, output_sizes)
+
+
+SOFT = Enlarged(SoftNMSDetections(60, 0.0, min_score=1e-12))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_model_has_it_also_prepared_for_inference(family):
     model = detector(family)
-    model.postprocess = SoftNMSDetections(60, 0.0, num_candidates=60)
-    plain = detector(family)
-    plain.postprocess = TopKDetections(60)
     inputs = batch((96, 128), (80, 60))
-    for ready in (model, prepare_for_inference(model)):
-        for found, wanted in zip(detect(ready, inputs), detect(plain, inputs), strict=True):
-            assert 0 < len(found) <= len(wanted) and found.scores[0] >= wanted.scores[0] - 1e-4
-            assert found.scores.sum() < wanted.scores.sum()  # some overlap
-            if wanted.has("pred_masks"):
-                assert found.pred_masks.shape == (len(found), *found.image_size)
-    for found, wanted in zip(detect(prepare_for_inference(model), inputs), detect(model, inputs)):
-        assert max(differences(found, wanted)) < 0.05
+    model.postprocess = Enlarged(TopKDetections(60))
+    plain = detect(model, inputs)
+    model.postprocess = SOFT
+    prepared = detect(prepare_for_inference(model), inputs)
+    for found, ready, wanted in zip(detect(model, inputs), prepared, plain, strict=True):
+        assert len(found) == len(wanted) == 60
+        assert found.scores[0] == wanted.scores[0]
+        assert found.scores.sum() < 0.7 * wanted.scores.sum()
+        assert max(differences(ready, found)) < 0.05
 
 
 def test_masks_are_those_of_the_kept_queries():
     model = detector("masks")
     inputs = batch((96, 128), (80, 60))
-    model.postprocess = TopKDetections(60)
+    model.postprocess = Enlarged(TopKDetections(60))
     plain = detect(model, inputs)
-    model.postprocess = SoftNMSDetections(60, 0.0, num_candidates=60)
+    model.postprocess = SOFT
     for found, wanted in zip(detect(model, inputs), plain, strict=True):
         moved = 0
         for index in range(len(found)):
@@ -270,7 +285,7 @@ def test_masks_are_those_of_the_kept_queries():
             (place,) = same.nonzero().flatten().tolist()
             assert torch.equal(found.pred_masks[index], wanted.pred_masks[place])
             moved += place != index
-        assert moved > 0
+        assert moved > 10
 
 
 def test_the_override_of_the_documentation_works():

@@ -1,16 +1,21 @@
 """Auxiliary heads that detect by themselves."""
 
 import copy
+import inspect
 
 import pytest
 import torch
 from detections import trained_like
+from detectron2.config import LazyCall as L
+from detectron2.structures import pairwise_iou
+from detectron2.utils.events import EventStorage
 from small_models import build as build_plain
 from small_models import item
 from supervision.small_heads import CentreHead, build
 
 from ms_detr.heads import ClippedDetections, NMSDetections, SoftNMSDetections, TopKDetections
 from ms_detr.inference import prepare_for_inference
+from ms_detr.registry import AUXILIARY_HEADS
 from ms_detr.structures import padding_mask
 from ms_detr.supervision.auxiliary import AuxiliaryMaps, BranchDetector, auxiliary_heads
 
@@ -69,7 +74,9 @@ def test_it_is_encoder_head_and_suppression(model, inputs):
         adapter = model.supervisions.adapter
         maps = AuxiliaryMaps(adapter(memory), adapter.strides, tuple(images.image_sizes))
         predictions = model.supervisions["second"].source.head.predict(maps)
-    assert same(found, postprocess(predictions, SIZES))
+    for image, wanted in zip(found, postprocess(predictions, SIZES), strict=True):
+        assert same([image], [wanted[: len(image)]])
+        assert (wanted.scores[len(image) :] == 0).all()
     assert not same(found, found_by(BranchDetector(model, "first", postprocess), inputs))
 
 
@@ -97,8 +104,8 @@ def test_the_size_of_the_output_is_that_asked_for(model, inputs):
         torch.testing.assert_close(found.pred_boxes.tensor, scaled)
 
 
-def test_images_of_other_sizes_beside_it_change_nothing_but_rounding(model, inputs):
-    """Padding is never detected: the centres of all boxes lie on the image."""
+def test_what_lies_on_padding_is_not_detected(model, inputs):
+    """Images of different sizes are padded to one; boxes lie on each image, or reach beyond it."""
     branch = BranchDetector(model, "first", TopKDetections(40))
     for index, together in enumerate(found_by(branch, inputs)):
         height, width = together.image_size
@@ -107,6 +114,7 @@ def test_images_of_other_sizes_beside_it_change_nothing_but_rounding(model, inpu
         # A cell that shows any of the image counts: its centre may be half the coarsest stride off.
         assert (center > -64).all() and (center < torch.tensor([width, height]) + 64).all()
         assert ((center[:, 0] < width) & (center[:, 1] < height)).float().mean() > 0.8
+        assert (together.scores > 0).all()
     clipped = BranchDetector(model, "first", ClippedDetections(NMSDetections(40)))
     for found in found_by(clipped, inputs):
         boxes, (height, width) = found.pred_boxes.tensor, found.image_size
@@ -162,3 +170,51 @@ def test_single_scale_and_denoising_detectors_have_branches_too(base, inputs):
     found = found_by(BranchDetector(build(base).eval(), "first"), inputs)
     assert [image.image_size for image in found] == list(SIZES)
     assert all(torch.isfinite(image.pred_boxes.tensor).all() for image in found)
+
+
+HEADS = dict(sorted(AUXILIARY_HEADS))
+
+
+def with_head(name):
+    """A small detector with one of the heads that there are."""
+    kind = HEADS[name]
+    head = L(kind)(num_classes=5, strides="${....adapter.strides}", embed_dim=32)
+    if "num_groups" in inspect.signature(kind).parameters:
+        head.num_groups = 8
+    return build("deformable_detr_pp", head=head)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_detects_by_itself(name, inputs):
+    model = with_head(name).train()
+    branch = BranchDetector(model, "first", ClippedDetections(NMSDetections(50, 0.5)))
+    found = found_by(branch, inputs)
+    assert same(found, found_by(branch, inputs))
+    assert all(module.training for module in model.modules())
+    for image, size in zip(found, SIZES, strict=True):
+        assert image.image_size == size and 0 < len(image) <= 50
+        assert (image.scores > 0).all() and (image.scores.diff() <= 0).all()
+        boxes, (height, width) = image.pred_boxes.tensor, size
+        assert (boxes >= 0).all() and (boxes <= torch.tensor([width, height] * 2)).all()
+        assert ((image.pred_classes >= 0) & (image.pred_classes < 5)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_finds_by_itself_what_it_was_taught(name):
+    """Losses alone could fall with boxes or classes that predictions read differently."""
+    torch.manual_seed(0)
+    model = with_head(name)
+    batch = [item(96, 128, 2, seed=5), item(80, 96, 2, seed=6)]
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    with EventStorage():
+        for _ in range(150):
+            loss = sum(value for key, value in model(batch).items() if "/encoder/" in key)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    for image, found in zip(batch, found_by(BranchDetector(model, "first"), batch), strict=True):
+        truth = image["instances"]
+        overlap = pairwise_iou(truth.gt_boxes, found.pred_boxes)
+        right = (truth.gt_classes[:, None] == found.pred_classes) & (found.scores > 0.3)
+        assert overlap.where(right, torch.zeros(())).amax(1).min() > 0.6

@@ -267,7 +267,7 @@ def test_every_model_has_it_also_prepared_for_inference(family):
     for found, ready, wanted in zip(detect(model, inputs), prepared, plain, strict=True):
         assert len(found) == len(wanted) == 60
         assert found.scores[0] == wanted.scores[0]
-        assert found.scores.sum() < 0.7 * wanted.scores.sum()
+        assert found.scores.sum() < 0.8 * wanted.scores.sum()
         assert max(differences(ready, found)) < 0.05
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig, instantiate
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from supervision.small_heads import CentreHead
 
 from ms_detr.config import load_config
@@ -39,7 +40,16 @@ def tool(repository):
 def scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scenes")
     generate_shapes(folder, num_train=1, num_val=3)
-    return folder
+    forget_shapes()
+    yield folder
+    forget_shapes()
+
+
+def forget_shapes():
+    """Other tests register scenes of their own under the same names."""
+    for name in {"shapes_train", "shapes_val"} & set(DatasetCatalog.list()):
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
 
 
 def entry():

@@ -179,8 +179,8 @@ def with_head(name):
     """A small detector with one of the heads that there are."""
     kind = HEADS[name]
     head = L(kind)(num_classes=5, strides="${....adapter.strides}", embed_dim=32)
-    if "num_groups" in inspect.signature(kind).parameters:
-        head.num_groups = 8
+    small = {"num_groups": 8, "hidden_dim": 64, "proposals": 100, "samples": 64}
+    head.update({k: v for k, v in small.items() if k in inspect.signature(kind).parameters})
     return build("deformable_detr_pp", head=head)
 
 

@@ -153,7 +153,7 @@ def test_nothing_is_small_where_there_is_nothing():
     present = torch.tensor([[False] * 4, [True] * 4])
     values = torch.tensor([[1.0, 2.0, math.nan, 0.0], [1.0, 1.1, 1.2, 9.0]])
     assert likely_small(values, present).tolist() == [[False] * 4, [True, True, False, False]]
-    assert likely_small(values[:0], present[:0]).shape == (0, 3)
+    assert likely_small(values[:0], present[:0]).shape == (0, 4)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -120,7 +120,7 @@ class MSDETR(nn.Module):
         if self.training:
             return self._losses(images, batched_inputs, num_boxes)
         states, _ = self.detect(images.tensor, images.image_sizes)
-        sizes = [self._output_size(item) for item in batched_inputs]
+        sizes = [self.output_size(item) for item in batched_inputs]
         detections = self.postprocess(self.predict(states), sizes)
         return [{"instances": found} for found in detections]
 
@@ -181,7 +181,7 @@ class MSDETR(nn.Module):
         return replace(predictions, masks=states.masks_of(output, predictions.boxes_BN4))
 
     @staticmethod
-    def _output_size(item: dict) -> tuple[int, int]:
+    def output_size(item: dict) -> tuple[int, int]:
         """(height, width) that the detections are wanted in: by default that of the input."""
         height, width = item["image"].shape[-2:]
         return item.get("height", height), item.get("width", width)

@@ -30,19 +30,30 @@ class FocalLoss(LossTerm):
         self.alpha, self.gamma = alpha, gamma
 
     def __call__(self, lesson: Lesson) -> Tensor:
-        predictions, targets, assignment = lesson.predictions, lesson.targets, lesson.assignment
-        logits, nothing = predictions.logits_BNK, -float("inf")
-        cells = (assignment.image_P, assignment.query_P, targets.labels_G[assignment.target_P])
         # Labelled cells as objects, and as the background that they are not.
-        left_out_DP = lesson.elsewhere_DP | ~assignment.labelled_P
-        cell_DP = logits[cells].expand_as(left_out_DP)
+        left_out_DP = lesson.elsewhere_DP | ~lesson.assignment.labelled_P
+        cell_DP = label_logits(lesson).expand_as(left_out_DP)
         object_DP, taken_DP = (
-            signed_DP.masked_fill(left_out_DP, nothing) for signed_DP in (-cell_DP, cell_DP)
+            signed_DP.masked_fill(left_out_DP, -float("inf")) for signed_DP in (-cell_DP, cell_DP)
         )
         sums = focal_sums(torch.cat([object_DP, taken_DP]), self.gamma)
         object_D, taken_D = sums.chunk(2)
-        if predictions.counted_BN is not None:
-            logits = logits.masked_fill(~predictions.counted_BN[..., None], nothing)
-        background_D = focal_sums(logits.reshape(predictions.layers, -1), self.gamma) - taken_D
         loss_D = self.alpha * object_D
-        return loss_D.add(background_D, alpha=1 - self.alpha) / assignment.normalizer
+        background_D = background_sums(lesson, self.gamma) - taken_D
+        return loss_D.add(background_D, alpha=1 - self.alpha) / lesson.assignment.normalizer
+
+
+def label_logits(lesson: Lesson) -> Tensor:
+    """Logits (P,) that the queries of all slots have for the class of the slot's object."""
+    assignment = lesson.assignment
+    label_P = lesson.targets.labels_G[assignment.target_P]
+    return lesson.predictions.logits_BNK[assignment.image_P, assignment.query_P, label_P]
+
+
+def background_sums(lesson: Lesson, gamma: float) -> Tensor:
+    """Focal losses (layers,), without a weight, of calling everything background."""
+    predictions = lesson.predictions
+    logits = predictions.logits_BNK
+    if predictions.counted_BN is not None:
+        logits = logits.masked_fill(~predictions.counted_BN[..., None], -float("inf"))
+    return focal_sums(logits.reshape(predictions.layers, -1), gamma)

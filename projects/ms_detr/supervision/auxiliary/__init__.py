@@ -2,6 +2,7 @@
 
 from .adapter import CoarserLevel, MultiScaleAdapter, PyramidOfOneLevel
 from .atss import ATSSHead
+from .branch import BranchDetector, auxiliary_heads
 from .faster_rcnn import FasterRCNNHead
 from .fcos import FCOSHead
 from .gfl import GFLHead
@@ -17,6 +18,7 @@ __all__ = [
     "AuxiliaryHead",
     "AuxiliaryMaps",
     "AuxiliaryOutput",
+    "BranchDetector",
     "Candidates",
     "CoarserLevel",
     "FCOSHead",
@@ -26,4 +28,5 @@ __all__ = [
     "PAAHead",
     "PyramidOfOneLevel",
     "RetinaNetHead",
+    "auxiliary_heads",
 ]

@@ -24,7 +24,7 @@ from ms_detr.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LEDGER = REPOSITORY / "docs" / "reproduce.md"
-FOLDERS = ("ms_detr", "baselines", "variants", "comparators", "combined")
+FOLDERS = ("ms_detr", "baselines", "variants", "comparators", "combined", "collaborative")
 ITERATIONS_PER_EPOCH = 7393  # of 16 images, see configs/common/schedule.py
 BATCH = 16
 

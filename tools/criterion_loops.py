@@ -37,7 +37,7 @@ class Taught:
 def criterion(supervisions: Any, outputs: Mapping[str, Any], targets: Targets) -> dict[str, Tensor]:
     """What a SupervisionSet returns, given the same."""
     taught, found = {}, {}
-    for name, supervision in supervisions.items():
+    for name, supervision in supervisions.named():
         of_group = outputs[supervisions.group_of(name)]
         taught[name] = taught_layers(supervision, of_group, targets)
         found[name] = [
@@ -47,7 +47,7 @@ def criterion(supervisions: Any, outputs: Mapping[str, Any], targets: Targets) -
             for layer in taught[name]
         ]
     losses = {}
-    for name, supervision in supervisions.items():
+    for name, supervision in supervisions.named():
         for index, layer in enumerate(taught[name]):
             pairs, normalizer = found[name][index]
             if supervision.merge is not None:

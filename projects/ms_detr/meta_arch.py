@@ -75,6 +75,7 @@ class MSDETR(nn.Module):
         if supervisions is not None:
             supervisions.check_fit(heads.num_classes, len(decoder.layers), queries)
             check_masks_are_taught(mask_head, supervisions)
+            check_adapter(supervisions, neck, backbone)
         self.backbone = backbone
         self.neck = neck
         self.encoder = encoder
@@ -119,7 +120,7 @@ class MSDETR(nn.Module):
         if self.training:
             return self._losses(images, batched_inputs, num_boxes)
         states, _ = self.detect(images.tensor, images.image_sizes)
-        sizes = [self._output_size(item) for item in batched_inputs]
+        sizes = [self.output_size(item) for item in batched_inputs]
         detections = self.postprocess(self.predict(states), sizes)
         return [{"instances": found} for found in detections]
 
@@ -165,7 +166,8 @@ class MSDETR(nn.Module):
             instances, memory.dtype, with_masks=masks is not None, num_boxes=num_boxes
         )
         queries, proposals = self.queries(memory)
-        context = SourceContext(memory, targets, self.queries, queries, proposals)
+        sizes = tuple(images.image_sizes)
+        context = SourceContext(memory, targets, self.queries, queries, proposals, sizes)
         extra = self.supervisions.extra_queries(context)
         states = self.decoder(joined(queries, extra), memory, self.heads)
         states = replace(states, masks=masks)
@@ -179,7 +181,7 @@ class MSDETR(nn.Module):
         return replace(predictions, masks=states.masks_of(output, predictions.boxes_BN4))
 
     @staticmethod
-    def _output_size(item: dict) -> tuple[int, int]:
+    def output_size(item: dict) -> tuple[int, int]:
         """(height, width) that the detections are wanted in: by default that of the input."""
         height, width = item["image"].shape[-2:]
         return item.get("height", height), item.get("width", width)
@@ -204,6 +206,25 @@ def check_maps(key: str, wanted: dict[str, int], offered: dict[str, int]) -> Non
         raise ValueError(
             f"{key}.in_channels {wanted} does not fit the backbone's maps {offered}; name maps of "
             "the backbone with their channels"
+        )
+
+
+def check_adapter(
+    supervisions: SupervisionSet, neck: ChannelMapper | SingleLevelNeck, backbone: Backbone
+) -> None:
+    """Raises ValueError unless an adapter for auxiliary heads expects the levels of the neck."""
+    if supervisions.adapter is None:
+        return
+    shapes = backbone.output_shape()
+    strides = [shapes[name].stride for name in neck.in_channels]
+    while len(strides) < neck.num_levels:
+        strides.append(2 * strides[-1])
+    expected = list(supervisions.adapter.memory_strides)
+    if strides != expected:
+        raise ValueError(
+            f"model.supervisions.adapter.strides {list(supervisions.adapter.strides)} are for a "
+            f"memory with levels of stride {expected}, but those of model.neck have {strides}; "
+            "change either"
         )
 
 

@@ -29,13 +29,25 @@ def generalized_iou(first: Tensor, second: Tensor) -> Tensor:
     NaN if both boxes have no area.  Differentiable; boxes that only touch get their gradient from
     the hull, as those that are apart do.
     """
-    (low_a, high_a), (low_b, high_b) = first.chunk(2), second.chunk(2)
-    size_a, size_b = high_a - low_a, high_b - low_b
-    overlap = torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)
+    size_a, size_b, overlap = _sides(first, second)
     shared = _product(overlap.relu())
     union = _product(size_a) + _product(size_b) - shared
     hull = _product(size_a + size_b - overlap)
     return shared / union - (hull - union) / hull
+
+
+def intersection_over_union(first: Tensor, second: Tensor) -> Tensor:
+    """IoU, in [0, 1], of boxes given as planes; NaN if both boxes have no area."""
+    size_a, size_b, overlap = _sides(first, second)
+    shared = _product(overlap.relu())
+    return shared / (_product(size_a) + _product(size_b) - shared)
+
+
+def _sides(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sides (2, ...) of the boxes, and of what they share, negative where they are apart."""
+    (low_a, high_a), (low_b, high_b) = first.chunk(2), second.chunk(2)
+    overlap = torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)
+    return high_a - low_a, high_b - low_b, overlap
 
 
 def _product(sides: Tensor) -> Tensor:

@@ -7,6 +7,11 @@ The meta-architecture stands in detectron2's own registry.
 from detectron2.modeling import META_ARCH_REGISTRY
 from fvcore.common.registry import Registry
 
+AUXILIARY_HEADS = Registry("AUXILIARY_HEADS")
+AUXILIARY_HEADS.__doc__ = (
+    "Heads that teach the encoder: see :class:`ms_detr.supervision.auxiliary.AuxiliaryHead`."
+)
+
 ASSIGNERS = Registry("ASSIGNERS")
 ASSIGNERS.__doc__ = (
     "Decide which query answers which object: see :class:`ms_detr.assigners.Assigner`."
@@ -26,4 +31,12 @@ SOURCES.__doc__ = (
     "Queries of a supervision's own: see :class:`ms_detr.supervision.sources.QuerySource`."
 )
 
-__all__ = ["ASSIGNERS", "LOSSES", "MATCH_COSTS", "MERGES", "META_ARCH_REGISTRY", "SOURCES"]
+__all__ = [
+    "ASSIGNERS",
+    "AUXILIARY_HEADS",
+    "LOSSES",
+    "MATCH_COSTS",
+    "MERGES",
+    "META_ARCH_REGISTRY",
+    "SOURCES",
+]

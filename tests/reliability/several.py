@@ -82,7 +82,7 @@ def model_of(name: str) -> nn.Module:
         node.supervisions.denoising.source.update(_target_=ShrunkBoxes, flip_probability=0.0)
     torch.manual_seed(0)
     model = instantiate(node).double().train()
-    for supervision in model.supervisions.values():
+    for _, supervision in model.supervisions.named():
         if supervision.masks is not None:
             supervision.masks.points = Grid()
     return model

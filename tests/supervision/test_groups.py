@@ -76,7 +76,9 @@ def decoded(model, batch=BATCH):
     memory, _ = model.encode(images.tensor, images.image_sizes)
     targets = Targets.from_instances([image["instances"] for image in batch])
     primary, proposals = model.queries(memory)
-    context = SourceContext(memory, targets, model.queries, primary, proposals)
+    context = SourceContext(
+        memory, targets, model.queries, primary, proposals, tuple(images.image_sizes)
+    )
     torch.manual_seed(1)  # the noise of denoising queries
     queries = joined(primary, model.supervisions.extra_queries(context))
     return memory, queries, model.decoder(queries, memory, model.heads)

@@ -28,7 +28,9 @@ def context(name: str = "models/deformable_detr.py", batch=BATCH):
     memory, _ = model.encode(images.tensor, images.image_sizes)
     targets = Targets.from_instances([image["instances"] for image in batch])
     queries, proposals = model.queries(memory)
-    return SourceContext(memory, targets, model.queries, queries, proposals)
+    return SourceContext(
+        memory, targets, model.queries, queries, proposals, tuple(images.image_sizes)
+    )
 
 
 def test_next_proposals_continue_the_ranking():

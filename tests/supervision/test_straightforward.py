@@ -94,7 +94,9 @@ def outputs_of(model, batch):
         memory, _ = model.encode(images.tensor, images.image_sizes)
         targets = Targets.from_instances([image["instances"] for image in batch], torch.float64)
         queries, proposals = model.queries(memory)
-        context = SourceContext(memory, targets, model.queries, queries, proposals)
+        context = SourceContext(
+            memory, targets, model.queries, queries, proposals, tuple(images.image_sizes)
+        )
         extra = model.supervisions.extra_queries(context)
         states = model.decoder(joined(queries, extra), memory, model.heads)
     leaves = [state.requires_grad_() for layers in states.taps.values() for state in layers]

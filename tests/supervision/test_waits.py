@@ -24,6 +24,7 @@ from ms_detr.assigners import (
     run_together,
 )
 from ms_detr.errors import NonFiniteError
+from ms_detr.losses import QualityFocalLoss
 from ms_detr.structures import LayerPredictions, Targets
 
 FEW = {"layers": 2, "tokens": 500}
@@ -77,6 +78,17 @@ def test_a_merge_does_not_wait(benchmark):
     teachers["mixed"].merge = AppendMissing()
     calls = calls_of(benchmark, teachers, **FEW)
     assert calls.waits == calls.to_device == 1
+
+
+def test_quality_as_target_does_not_wait(benchmark):
+    """For one-to-one and one-to-many pairs, and for proposals."""
+    teachers = benchmark.supervisions(proposals=True)
+    for supervision in teachers.values():
+        supervision.terms.terms["class"] = QualityFocalLoss(1.0)
+    calls = calls_of(benchmark, teachers, **FEW)
+    assert calls.waits == calls.to_device == 1
+    for sizes in ({"images": 5}, {"layers": 5}):
+        assert calls_of(benchmark, teachers, 30, **FEW | sizes).by_name == calls.by_name
 
 
 def test_who_looks_at_a_value_is_seen(benchmark, teachers):

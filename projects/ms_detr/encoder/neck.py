@@ -26,6 +26,7 @@ class ChannelMapper(nn.Module):
     ):
         super().__init__()
         self.in_channels = dict(in_channels)
+        self.num_levels = num_levels
         if num_levels < len(self.in_channels):
             raise ValueError(
                 f"neck: num_levels {num_levels} is less than the maps used: {self.in_channels}"

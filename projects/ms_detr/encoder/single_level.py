@@ -17,6 +17,7 @@ class SingleLevelNeck(nn.Module):
     def __init__(self, *, in_channels: dict[str, int], embed_dim: int):
         super().__init__()
         self.in_channels = dict(in_channels)
+        self.num_levels = 1
         if len(self.in_channels) != 1:
             raise ValueError(
                 f"model.neck.in_channels of SingleLevelNeck must name one map, "

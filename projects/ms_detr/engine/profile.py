@@ -113,7 +113,7 @@ def watch_parts(model: nn.Module, recorder: Recorder) -> ExitStack:
     supervisions = getattr(model, "supervisions", None)
     if supervisions is None:
         return stack
-    for supervision in supervisions.values():
+    for _, supervision in supervisions.named():
         watch(supervision.branch, "decoder")
     prepare = supervisions.prepare
 

@@ -5,12 +5,14 @@ from .masks import AttentionMaskHead, LocalizedMaskHead, MaskHead, QueryPixelMas
 from .normalized import NormalizedPredictionHeads
 from .postprocess import ClippedDetections, NMSDetections, Postprocess, TopKDetections
 from .prediction import BoxHeads, ClassHeads, PredictionHeads, SharedPredictionHeads
+from .soft_nms import GaussianSoftNMSDetections, RescoredDetections, SoftNMSDetections
 
 __all__ = [
     "AttentionMaskHead",
     "BoxHeads",
     "ClassHeads",
     "ClippedDetections",
+    "GaussianSoftNMSDetections",
     "LocalizedMaskHead",
     "MaskHead",
     "NMSDetections",
@@ -18,7 +20,9 @@ __all__ = [
     "Postprocess",
     "PredictionHeads",
     "QueryPixelMaskHead",
+    "RescoredDetections",
     "SharedPredictionHeads",
+    "SoftNMSDetections",
     "TopKDetections",
     "apply_delta",
     "inverse_sigmoid",

@@ -57,9 +57,9 @@ class TopKDetections(Postprocess):
     def __call__(
         self, predictions: LayerPredictions, output_sizes: Sequence[tuple[int, int]]
     ) -> list[Instances]:
-        pairs = _best_pairs(predictions, output_sizes, self.num_detections)
+        pairs = best_pairs(predictions, output_sizes, self.num_detections)
         return [
-            _instances(predictions, image, size, found)
+            instances_of(predictions, image, size, found)
             for image, (size, found) in enumerate(zip(output_sizes, pairs))
         ]
 
@@ -86,12 +86,12 @@ class NMSDetections(Postprocess):
     def __call__(
         self, predictions: LayerPredictions, output_sizes: Sequence[tuple[int, int]]
     ) -> list[Instances]:
-        pairs = _best_pairs(predictions, output_sizes, _NMS_CANDIDATES)
+        pairs = best_pairs(predictions, output_sizes, _NMS_CANDIDATES)
         kept = []
         for image, (size, found) in enumerate(zip(output_sizes, pairs)):
             keep = self._suppress(found.boxes_M4, found.scores_M, found.labels_M)
-            found = _Pairs(*(values[keep[: self.num_detections]] for values in found))
-            kept.append(_instances(predictions, image, size, found))
+            found = ScoredPairs(*(values[keep[: self.num_detections]] for values in found))
+            kept.append(instances_of(predictions, image, size, found))
         return kept
 
     def _suppress(self, boxes_M4: Tensor, scores_M: Tensor, labels_M: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ def _at_least_one(num_detections: int) -> int:
     return num_detections
 
 
-class _Pairs(NamedTuple):
+class ScoredPairs(NamedTuple):
     """(query, class) pairs of an image, best score first; boxes are in pixels."""
 
     boxes_M4: Tensor
@@ -147,9 +147,9 @@ class _Pairs(NamedTuple):
     query_M: Tensor
 
 
-def _best_pairs(
+def best_pairs(
     predictions: LayerPredictions, output_sizes: Sequence[tuple[int, int]], count: int
-) -> list[_Pairs]:
+) -> list[ScoredPairs]:
     """The ``count`` best pairs of every image, or all if there are fewer."""
     batch, _, num_classes = predictions.logits_BNK.shape
     if len(output_sizes) != batch:
@@ -165,11 +165,11 @@ def _best_pairs(
     scales = [[width, height, width, height] for height, width in output_sizes]
     boxes_BM4 = boxes_BM4 * boxes_BM4.new_tensor(scales).reshape(batch, 1, 4)
     images = zip(boxes_BM4, scores_BM, pairs_BM % num_classes, query_BM)
-    return [_Pairs(*image) for image in images]
+    return [ScoredPairs(*image) for image in images]
 
 
-def _instances(
-    predictions: LayerPredictions, image: int, size: tuple[int, int], found: _Pairs
+def instances_of(
+    predictions: LayerPredictions, image: int, size: tuple[int, int], found: ScoredPairs
 ) -> Instances:
     """Detections of one image, with masks where they are predicted."""
     height, width = size

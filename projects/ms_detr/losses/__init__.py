@@ -5,6 +5,7 @@ from .classification import FocalLoss
 from .mask import MaskCrossEntropy, MaskDice, MaskTerm
 from .mask_losses import EveryLayerMaskLosses, MaskLosses
 from .points import MaskSamples, UncertainPoints
+from .quality import QualityFocalLoss
 from .term import LossTerm, LossTerms
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "MaskLosses",
     "MaskSamples",
     "MaskTerm",
+    "QualityFocalLoss",
     "UncertainPoints",
 ]

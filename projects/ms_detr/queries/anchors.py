@@ -53,6 +53,7 @@ class AnchorQueries(QueryInitializer):
     """
 
     starts_from_boxes = True
+    brings_positions = False
 
     def __init__(self, *, num_queries: int = 300, embed_dim: int = 256):
         super().__init__()

@@ -21,6 +21,8 @@ class DINOQueries(ProposalQueries):
         embed_dim: channels.
     """
 
+    brings_positions = False
+
     def __init__(
         self, *, proposals: EncoderProposals, num_queries: int = 900, embed_dim: int = 256
     ):

@@ -12,9 +12,11 @@ class QueryInitializer(nn.Module):
 
     Attributes:
         starts_from_boxes: whether references are boxes, not points.
+        brings_positions: whether queries have positions, or leave these to the decoder.
     """
 
     starts_from_boxes = False
+    brings_positions = True
 
     def forward(self, memory: FeaturePyramid) -> tuple[Queries, Proposals | None]:
         """Return the queries, and the proposals they were chosen from if there are any."""

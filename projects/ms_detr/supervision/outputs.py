@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -24,6 +24,7 @@ class TrainingOutputs:
         blocks: see :class:`ms_detr.structures.query_groups.QueryGroup`.
         counted_BN: see :class:`ms_detr.structures.LayerPredictions`.
         known: who answers what, if the source of the queries said so.
+        losses: see :class:`ms_detr.supervision.sources.ExtraQueries`.
     """
 
     states: DecoderStates
@@ -32,6 +33,7 @@ class TrainingOutputs:
     blocks: int = 1
     counted_BN: Tensor | None = None
     known: Assignment | None = None
+    losses: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def by_group(
@@ -53,7 +55,13 @@ def by_group(
     primary = TrainingOutputs(states.of(PRIMARY), proposals, heads)
     return {PRIMARY: primary} | {
         name: TrainingOutputs(
-            states.of(name), more.proposals, heads, more.blocks, more.counted_BN, more.known
+            states.of(name),
+            more.proposals,
+            heads,
+            blocks=more.blocks,
+            counted_BN=more.counted_BN,
+            known=more.known,
+            losses=more.losses,
         )
         for name, more in extra.items()
     }

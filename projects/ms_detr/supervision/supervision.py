@@ -190,7 +190,7 @@ class Supervision(nn.Module):
             ValueError: another number of classes or layers, or queries that do not go together.
         """
         if self.source is not None:
-            self.source.check_fit(f"{key}.source", queries)
+            self.source.check_fit(f"{key}.source", num_classes, num_layers, queries)
         for head in self.class_heads or ():
             if isinstance(head, nn.Linear) and head.out_features != num_classes:
                 raise ValueError(

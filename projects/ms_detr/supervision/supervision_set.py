@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -12,12 +12,18 @@ from ..arguments import require_kind
 from ..assigners import HungarianAssigner, Steps, run_together
 from ..errors import NonFiniteError
 from ..queries import QueryInitializer
-from ..structures import Lesson, Targets
+from ..structures import FeaturePyramid, Lesson, Targets
 from ..structures.query_groups import PRIMARY
+from .auxiliary import AuxiliaryMaps, MultiScaleAdapter
 from .outputs import TrainingOutputs
 from .proposals import ProposalSupervision
-from .sources import ExtraQueries, SourceContext
+from .sources import ExtraQueries, QuerySource, SourceContext
 from .supervision import Supervision
+
+_GIVE_ADAPTER = (
+    "give model.supervisions.adapter, e.g. "
+    "{_target_: ms_detr.supervision.auxiliary.CoarserLevel, ...}"
+)
 
 
 class SupervisionSet(nn.ModuleDict):
@@ -25,9 +31,19 @@ class SupervisionSet(nn.ModuleDict):
 
     Deleting the whole set changes nothing at inference; its parameters are those that a deployed
     model does not need.
+
+    One entry is no supervision, and :meth:`named` passes it over: what makes the maps that the
+    auxiliary heads of all sources look at.
+
+    Args:
+        adapter: memory to these maps; None where no source reads them.
+        supervisions: by name.
+
+    Raises:
+        ValueError: parts of another class, or that do not fit each other.
     """
 
-    def __init__(self, **supervisions: Supervision):
+    def __init__(self, adapter: MultiScaleAdapter | None = None, **supervisions: Supervision):
         if not supervisions:
             raise ValueError(
                 "a detector needs at least one supervision, e.g. model.supervisions.one_to_one"
@@ -36,6 +52,8 @@ class SupervisionSet(nn.ModuleDict):
             mend = f"to leave it out, delete it: '~model.supervisions.{name}'"
             require_kind(f"model.supervisions.{name}", supervision, Supervision, mend)
         super().__init__(supervisions)
+        self.adapter = adapter
+        self._check_adapter()
         for name, supervision in supervisions.items():
             self._check_group(name)
             self._check_assigner(name, supervision)
@@ -44,32 +62,61 @@ class SupervisionSet(nn.ModuleDict):
 
     def extra_queries(self, context: SourceContext) -> dict[str, ExtraQueries]:
         """What the sources make, by the name of their supervision."""
-        return {
-            name: supervision.source(context)
-            for name, supervision in self.named()
-            if supervision.source is not None
-        }
+        sources = self._sources()
+        if any(source.reads_maps for source in sources.values()):
+            context = replace(context, pyramid=self.pyramid(context.memory, context.sizes))
+        return {name: source(context) for name, source in sources.items()}
+
+    def pyramid(self, memory: FeaturePyramid, sizes: Sequence[tuple[int, int]]) -> AuxiliaryMaps:
+        """The memory as maps for auxiliary heads.
+
+        Args:
+            memory: the encoder's output.
+            sizes: (height, width) of every image without padding, in pixels.
+
+        Raises:
+            ValueError: there is no adapter.
+        """
+        if self.adapter is None:
+            raise ValueError(f"nothing makes maps of the memory; {_GIVE_ADAPTER}")
+        return AuxiliaryMaps(self.adapter(memory), self.adapter.strides, tuple(sizes))
 
     def forward(
         self, outputs: Mapping[str, TrainingOutputs], targets: Targets
     ) -> dict[str, Tensor]:
         """Weighted scalar losses by "<supervision>/<layer>/<term>"; their sum is the objective.
 
+        Losses of sources have "encoder" in the place of the layer.
+
         Args:
             outputs: of every group of queries, by its name.
             targets: objects of the batch.
         """
         lessons = self.prepare(outputs, targets)
-        return {
+        losses = {
             f"{name}/{key}": loss
             for name, supervision in self.named()
             for key, loss in supervision.losses(lessons[name]).items()
         }
+        of_sources = {
+            f"{name}/encoder/{term}": loss
+            for name, group in outputs.items()
+            for term, loss in group.losses.items()
+        }
+        return losses | of_sources
 
     def named(self) -> Iterator[tuple[str, Supervision]]:
         """The supervisions by name."""
-        for name, supervision in self.items():
-            yield name, cast(Supervision, supervision)
+        for name, entry in self.items():
+            if isinstance(entry, Supervision):
+                yield name, entry
+
+    def _sources(self) -> dict[str, QuerySource]:
+        return {
+            name: supervision.source
+            for name, supervision in self.named()
+            if supervision.source is not None
+        }
 
     def prepare(
         self, outputs: Mapping[str, TrainingOutputs], targets: Targets
@@ -118,8 +165,25 @@ class SupervisionSet(nn.ModuleDict):
         """Whether some supervision has losses for masks."""
         return any(supervision.masks is not None for _, supervision in self.named())
 
+    def _check_adapter(self) -> None:
+        readers = [name for name, source in self._sources().items() if source.reads_maps]
+        if self.adapter is None:
+            if readers:
+                raise ValueError(
+                    f"model.supervisions.{readers[0]}.source reads maps of the encoder's output, "
+                    f"but nothing makes them; {_GIVE_ADAPTER}"
+                )
+            return
+        mend = f"{_GIVE_ADAPTER}, or delete it: '~model.supervisions.adapter'"
+        require_kind("model.supervisions.adapter", self.adapter, MultiScaleAdapter, mend)
+        if not readers:
+            raise ValueError(
+                "model.supervisions.adapter makes maps that no source reads; delete it: "
+                "'~model.supervisions.adapter', or add an entry with a CollaborativeQueries source"
+            )
+
     def _check_group(self, name: str) -> None:
-        groups = [other for other, supervision in self.named() if supervision.source is not None]
+        groups = list(self._sources())
         offered = ", ".join(groups) or "there is none"
         if name == PRIMARY:
             raise ValueError(

@@ -1,5 +1,7 @@
 """Auxiliary heads of collaborative training (Co-DETR): dense supervision of the encoder."""
 
+from .adapter import CoarserLevel, MultiScaleAdapter, PyramidOfOneLevel
+from .branch import BranchDetector, auxiliary_heads
 from .head import BACKGROUND, UNUSED, AuxiliaryHead, AuxiliaryOutput, Candidates
 from .maps import AuxiliaryMaps
 
@@ -9,5 +11,10 @@ __all__ = [
     "AuxiliaryHead",
     "AuxiliaryMaps",
     "AuxiliaryOutput",
+    "BranchDetector",
     "Candidates",
+    "CoarserLevel",
+    "MultiScaleAdapter",
+    "PyramidOfOneLevel",
+    "auxiliary_heads",
 ]

@@ -49,7 +49,8 @@ class DenseHead(AuxiliaryHead):
         """Who is to find which object of one image.
 
         Args:
-            grid: the candidates.
+            grid: the candidates on the image; those on the padding of the batch are left out, so
+                that they take nobody's place.
             boxes_G4: objects of the image, in pixels, as corners; there is at least one.
 
         Returns:
@@ -126,16 +127,16 @@ class DenseHead(AuxiliaryHead):
         boxes_G4: Tensor,
     ) -> Tensor:
         """Who is to find what (B, A), by image; candidates on padding are unused."""
-        rows, first = [], 0
-        for on_image_A, count in zip(grid.on_image_BA, targets.counts):
+        object_BA = torch.full_like(grid.on_image_BA, UNUSED, dtype=torch.int64)
+        object_BA = object_BA.masked_fill(grid.on_image_BA, BACKGROUND)
+        first = 0
+        for image, count in enumerate(targets.counts):
             if count:
-                object_A = self.assign(grid, boxes_G4[first : first + count])
-                object_A = object_A.add(first).where(object_A >= 0, object_A)
-            else:
-                object_A = torch.full_like(grid.token_A, BACKGROUND)
-            rows.append(object_A.masked_fill(~on_image_A, UNUSED))
+                own, place_X = grid.of_image(image)
+                object_X = self.assign(own, boxes_G4[first : first + count])
+                object_BA[image, place_X] = object_X.add(first).where(object_X >= 0, object_X)
             first += count
-        return torch.stack(rows)
+        return object_BA
 
     def predict(self, pyramid: AuxiliaryMaps) -> LayerPredictions:
         grid, output = self.grid(pyramid), self.tower(pyramid.maps)

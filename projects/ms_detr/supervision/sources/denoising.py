@@ -51,7 +51,13 @@ class Denoising(QuerySource):
         self.box_noise, self.flip_probability = box_noise, flip_probability
         self.labels = nn.Embedding(num_classes, embed_dim)
 
-    def check_fit(self, key: str, queries: QueryInitializer) -> None:
+    def check_fit(
+        self,
+        key: str,
+        num_classes: int,  # noqa: ARG002
+        num_layers: int,  # noqa: ARG002
+        queries: QueryInitializer,
+    ) -> None:
         if not queries.starts_from_boxes:
             raise ValueError(
                 f"{key} makes queries around boxes with noise, but those of model.queries, "

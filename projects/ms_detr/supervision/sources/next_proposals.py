@@ -30,7 +30,13 @@ class NextProposals(QuerySource):
         require_whole(f"num_queries of {type(self).__name__}", num_queries)
         self.num_queries = num_queries
 
-    def check_fit(self, key: str, queries: QueryInitializer) -> None:
+    def check_fit(
+        self,
+        key: str,
+        num_classes: int,  # noqa: ARG002
+        num_layers: int,  # noqa: ARG002
+        queries: QueryInitializer,
+    ) -> None:
         if not isinstance(queries, ProposalQueries):
             raise ValueError(
                 f"{key} continues the ranking of two-stage queries, but model.queries is "

@@ -70,7 +70,13 @@ class OwnEmbeddings(QuerySource):
         more = (queries.fresh().embedding for _ in range(blocks - 1))
         self.embeddings = nn.ModuleList([queries.embedding, *more])
 
-    def check_fit(self, key: str, queries: QueryInitializer) -> None:
+    def check_fit(
+        self,
+        key: str,
+        num_classes: int,  # noqa: ARG002
+        num_layers: int,  # noqa: ARG002
+        queries: QueryInitializer,
+    ) -> None:
         if not isinstance(queries, self.kind):
             raise ValueError(
                 f"{key} has vectors for {self.kind.__name__}, but model.queries is "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...queries import QueryInitializer
 from ...structures import Assignment, FeaturePyramid, Proposals, Queries, Targets
 from ...structures.query_groups import PRIMARY, QueryGroup
+from ..auxiliary import AuxiliaryMaps
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class SourceContext:
         initializer: what made the primary queries.
         primary: the primary queries.
         proposals: what these were chosen from, if they were.
+        sizes: (height, width) of every image without padding, in pixels.
+        pyramid: the memory as maps for auxiliary heads, if a source reads them.
     """
 
     memory: FeaturePyramid
@@ -30,6 +33,8 @@ class SourceContext:
     initializer: QueryInitializer
     primary: Queries
     proposals: Proposals | None
+    sizes: tuple[tuple[int, int], ...]
+    pyramid: AuxiliaryMaps | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class ExtraQueries:
         proposals: what they were chosen from, if that was not what the primary ones were.
         known: who answers what, if that needs no assigner.
         counted_BN: see :class:`ms_detr.structures.LayerPredictions`.
+        losses: weighted scalars by term, of what the source itself teaches the encoder.
     """
 
     queries: Queries
@@ -51,6 +57,7 @@ class ExtraQueries:
     proposals: Proposals | None = None
     known: Assignment | None = None
     counted_BN: Tensor | None = None
+    losses: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class QuerySource(nn.Module):
@@ -60,15 +67,21 @@ class QuerySource(nn.Module):
 
     Attributes:
         knows: whether its queries come with known pairs, so that no assigner is needed.
+        reads_maps: whether it looks at ``SourceContext.pyramid``.
     """
 
     knows = False
+    reads_maps = False
 
-    def check_fit(self, key: str, queries: QueryInitializer) -> None:
-        """Compares the source with the detector's queries.
+    def check_fit(
+        self, key: str, num_classes: int, num_layers: int, queries: QueryInitializer
+    ) -> None:
+        """Compares the source with the detector.
 
         Args:
             key: of the source in the config.
+            num_classes: classes that the detector tells apart.
+            num_layers: layers of its decoder.
             queries: what makes the detector's queries.
 
         Raises:

@@ -38,6 +38,23 @@ def top_k_first(score_GN: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return score_GN.gather(1, column_GK), column_GK
 
 
+def lowest_k_first(cost_GN: Tensor, k: int) -> Tensor:
+    """Columns (G, min(k, N)) of the ``k`` smallest entries of every row, smallest first.
+
+    Of equal entries the one with the lowest column comes first, as in :func:`top_k_first`.
+
+    Args:
+        cost_GN: float32 or float64, 0 or more.
+        k: at least 1.
+    """
+    k = min(k, cost_GN.shape[1])
+    if cost_GN.dtype == torch.float64:
+        return cost_GN.sort(dim=1, stable=True)[1][:, :k]
+    key_GN = cost_GN.view(torch.int32).long().mul_(1 << 32)
+    key_GN += torch.arange(cost_GN.shape[1], device=cost_GN.device)
+    return key_GN.topk(k, dim=1, largest=False)[0] & 0xFFFFFFFF
+
+
 def favourites(score_GN: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
     """Highest score of every query among the objects of its image, and that object.
 

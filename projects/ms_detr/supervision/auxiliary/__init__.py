@@ -1,19 +1,23 @@
 """Auxiliary heads of collaborative training (Co-DETR): dense supervision of the encoder."""
 
 from .adapter import CoarserLevel, MultiScaleAdapter, PyramidOfOneLevel
+from .atss import ATSSHead
 from .branch import BranchDetector, auxiliary_heads
+from .gfl import GFLHead
 from .head import BACKGROUND, UNUSED, AuxiliaryHead, AuxiliaryOutput, Candidates
 from .maps import AuxiliaryMaps
 
 __all__ = [
     "BACKGROUND",
     "UNUSED",
+    "ATSSHead",
     "AuxiliaryHead",
     "AuxiliaryMaps",
     "AuxiliaryOutput",
     "BranchDetector",
     "Candidates",
     "CoarserLevel",
+    "GFLHead",
     "MultiScaleAdapter",
     "PyramidOfOneLevel",
     "auxiliary_heads",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ...arguments import require_whole
 from ...structures import LayerPredictions, Targets
 from .maps import AuxiliaryMaps
 
@@ -56,6 +57,7 @@ class AuxiliaryHead(nn.Module):
 
     def __init__(self, num_classes: int):
         super().__init__()
+        require_whole(f"num_classes of {type(self).__name__}", num_classes)
         self.num_classes = num_classes
 
     def forward(self, pyramid: AuxiliaryMaps, targets: Targets) -> AuxiliaryOutput:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...losses.focal import focal_sums
@@ -37,14 +38,45 @@ def focal_loss(
     alpha: float = 0.25, gamma: float = 2.0,
 ) -> Tensor:  # fmt: skip
     """Summed focal loss () of all candidates that are used."""
-    nothing = -float("inf")
     cells = (pairs.image_P, pairs.candidate_P, targets.labels_G[pairs.object_P])
-    objects = -logits_BAK[cells]
-    background = logits_BAK.masked_fill((object_BA == UNUSED)[..., None], nothing)
-    background = background.index_put(cells, torch.full_like(objects, nothing))
-    loss = alpha * focal_sums(objects[None], gamma)
-    loss = loss.add(focal_sums(background.reshape(1, -1), gamma), alpha=1 - alpha)
+    loss = alpha * focal_sums(-logits_BAK[cells][None], gamma)
+    background_1X = _background(logits_BAK, object_BA, cells)
+    loss = loss.add(focal_sums(background_1X, gamma), alpha=1 - alpha)
     return loss[0]
+
+
+def quality_focal_loss(
+    logits_BAK: Tensor, object_BA: Tensor, pairs: Pairs, targets: Targets, quality_P: Tensor,
+    beta: float = 2.0,
+) -> Tensor:  # fmt: skip
+    """Summed quality focal loss () of all candidates that are used (GFL, equation 2).
+
+    A positive learns a quality at its object's class, and 0 at the others.
+
+    Args:
+        logits_BAK: class logits.
+        object_BA: who is to find what.
+        pairs: the positives of it.
+        targets: objects of the batch.
+        quality_P: what positives learn, in [0, 1], without gradient.
+        beta: how strongly predictions that are nearly right are weighted down.
+    """
+    cells = (pairs.image_P, pairs.candidate_P, targets.labels_G[pairs.object_P])
+    logits_P = logits_BAK[cells]
+    quality_P = quality_P.to(logits_P.dtype)
+    miss_P = (logits_P.sigmoid() - quality_P).abs().pow(beta)
+    entropy_P = F.binary_cross_entropy_with_logits(logits_P, quality_P, reduction="none")
+    # Where 0 is learnt, this is the focal loss of background without its weight.
+    background_1X = _background(logits_BAK, object_BA, cells)
+    return (miss_P * entropy_P).sum() + focal_sums(background_1X, beta)[0]
+
+
+def _background(logits_BAK: Tensor, object_BA: Tensor, cells: tuple[Tensor, ...]) -> Tensor:
+    """Logits (1, X) that are to be low; -inf, which has no loss, for objects and unused."""
+    unused_BA1 = (object_BA == UNUSED)[..., None]
+    background = logits_BAK.masked_fill(unused_BA1, -float("inf"))
+    nothing_P = background.new_full(cells[0].shape, -float("inf"))
+    return background.index_put(cells, nothing_P).reshape(1, -1)
 
 
 def shared_normalizer(total: Tensor) -> Tensor:

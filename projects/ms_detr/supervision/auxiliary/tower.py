@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ...arguments import require_whole
+
 _PRIOR = 0.01  # score of everything before the first step (RetinaNet, 4.1)
 
 
@@ -39,6 +41,9 @@ class DenseTower(nn.Module):
         embed_dim: channels.
         num_convs: 3x3 convolutions before each predictor; Co-DETR uses one, the heads' papers four.
         num_groups: groups of the normalisation.
+
+    Raises:
+        ValueError: the channels do not part into the groups, or ``num_convs`` is no count.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class DenseTower(nn.Module):
         num_groups: int = 32,
     ):
         super().__init__()
+        require_whole("num_convs of an auxiliary head", num_convs, 0)
 
         def stack() -> nn.Sequential:
             return nn.Sequential(
@@ -100,7 +106,6 @@ class DenseTower(nn.Module):
     def _rows(self, output_BXHW: Tensor) -> Tensor:
         """Maps of (anchor, number) channels as rows (B, H * W * anchors, numbers)."""
         rows = output_BXHW.flatten(2).transpose(1, 2)
-        rows = rows.to(
-            torch.promote_types(rows.dtype, torch.float32)
-        )  # losses are not for bfloat16
+        # Losses are not for half precision.
+        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         return rows.unflatten(2, (self.per_cell, -1)).flatten(1, 2)

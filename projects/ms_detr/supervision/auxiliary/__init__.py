@@ -3,6 +3,7 @@
 from .adapter import CoarserLevel, MultiScaleAdapter, PyramidOfOneLevel
 from .atss import ATSSHead
 from .branch import BranchDetector, auxiliary_heads
+from .faster_rcnn import FasterRCNNHead
 from .gfl import GFLHead
 from .head import BACKGROUND, UNUSED, AuxiliaryHead, AuxiliaryOutput, Candidates
 from .maps import AuxiliaryMaps
@@ -17,6 +18,7 @@ __all__ = [
     "BranchDetector",
     "Candidates",
     "CoarserLevel",
+    "FasterRCNNHead",
     "GFLHead",
     "MultiScaleAdapter",
     "PyramidOfOneLevel",

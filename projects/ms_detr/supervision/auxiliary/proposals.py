@@ -1,0 +1,55 @@
+"""The region proposal network of Faster R-CNN, as Co-DETR's released config has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.modeling.matcher import Matcher
+from detectron2.modeling.proposal_generator.rpn import RPN, StandardRPNHead
+from torch import Tensor
+
+from .anchors import anchor_generator
+
+_SCALES = [4 * 2 ** (third / 3) for third in range(3)]
+_RATIOS = [0.5, 1.0, 2.0]
+_SAMPLES, _POSITIVES = 256, 0.5
+_BEFORE_NMS = (4000, 1000)  # proposals of a level: in training, and to predict
+
+
+def proposal_network(strides: Sequence[int], embed_dim: int, proposals: int, weight: float) -> RPN:
+    """An RPN on maps called "0", "1", ...
+
+    Args:
+        strides: pixels from one cell to the next, per level.
+        embed_dim: channels of the maps.
+        proposals: of an image, at most, after non-maximum suppression.
+        weight: factor of both losses.
+    """
+    return RPN(
+        in_features=[str(level) for level in range(len(strides))],
+        head=_RPNHead(in_channels=embed_dim, num_anchors=len(_SCALES) * len(_RATIOS)),
+        anchor_generator=anchor_generator(strides, _SCALES, _RATIOS),
+        anchor_matcher=Matcher([0.3, 0.7], [0, -1, 1], allow_low_quality_matches=True),
+        box2box_transform=Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0)),
+        batch_size_per_image=_SAMPLES,
+        positive_fraction=_POSITIVES,
+        pre_nms_topk=_BEFORE_NMS,
+        post_nms_topk=(proposals, proposals),
+        nms_thresh=0.7,
+        loss_weight=float(weight),
+    )
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """The same numbers, for what bfloat16 is too coarse for."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class _RPNHead(StandardRPNHead):
+    """With outputs of at least float32: neither ranking nor losses are for bfloat16."""
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        logits, deltas = super().forward(features)
+        return [at_least_float32(x) for x in logits], [at_least_float32(x) for x in deltas]

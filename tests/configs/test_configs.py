@@ -22,12 +22,24 @@ def files(*folders: str) -> list[str]:
     return sorted(str(path.relative_to(CONFIGS)) for path in paths)
 
 
-RECIPES = files("ms_detr", "baselines", "variants", "comparators", "combined")
-# Their published values are in test_single_scale.py and test_methods.py.
-OTHERS = [name for name in RECIPES if re.search("conditional|dab|comparators|combined", name)]
+RECIPES = files("ms_detr", "baselines", "variants", "comparators", "combined", "collaborative")
+# Their published values are in test_single_scale.py, test_methods.py and test_collaborative.py.
+_elsewhere = "conditional|dab|comparators|combined|collaborative"
+OTHERS = [name for name in RECIPES if re.search(_elsewhere, name)]
 MASKS = files("mask")
 LVIS = files("lvis")
 EXPERIMENTS = RECIPES + MASKS + LVIS + files("demo", "custom")
+# Of the models and recipes with auxiliary heads these are trained by default, the others if slow
+# tests are: all are made of the same parts.
+TRAINED_CO = {
+    "models/co_deformable_detr.py",
+    "models/co_conditional_detr_r50.py",
+    "models/ms_co_dino_5scale.py",
+    "models/ms_co_small.py",
+    "collaborative/co_deformable_detr_pp_six_r50_300q_12ep.py",
+    "combined/ms_co_atss_rcnn_dab_r50_300q_36ep.py",
+    "demo/shapes_co.py",
+}
 DROPS = {12: 11, 24: 20, 36: 30, 50: 40}  # epochs of a training: epochs before the rate drops
 
 
@@ -46,8 +58,15 @@ def epochs_of(name: str) -> int:
     return int(re.search(r"_(\d+)ep\.py", name)[1])
 
 
+def mostly_slow(names: list[str]) -> list:
+    """The same names; those with auxiliary heads are marked as slow, but for a few."""
+    slow = [re.search(r"[/_]co_", name) and name not in TRAINED_CO for name in names]
+    return [pytest.param(n, marks=pytest.mark.slow) if s else n for n, s in zip(names, slow)]
+
+
 def test_every_experiment_is_found():
-    assert len(RECIPES) >= 75 and len(EXPERIMENTS) >= 86 and len(OTHERS) >= 43
+    assert len(RECIPES) >= 118 and len(EXPERIMENTS) >= 130 and len(OTHERS) >= 84
+    assert TRAINED_CO <= {*EXPERIMENTS, *files("models")}
     assert {epochs_of(name) for name in RECIPES} == set(DROPS)
 
 
@@ -108,13 +127,13 @@ def train_and_detect(node, counts, freeze=()) -> None:
             assert found.pred_masks.dtype == torch.bool
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", mostly_slow(EXPERIMENTS))
 def test_shrunken_model_trains_and_detects(name):
     cfg = loaded(name)
     train_and_detect(shrink(cfg.model), (2, 1), cfg.train.freeze)
 
 
-@pytest.mark.parametrize("name", files("models"))
+@pytest.mark.parametrize("name", mostly_slow(files("models")))
 def test_batch_without_objects(name):
     train_and_detect(shrink(loaded(name).model), (0, 0))
 

@@ -101,7 +101,7 @@ def config(base: str, names: tuple[str, ...] = ("first",), selection=None, **opt
 
 
 def build(base: str, names: tuple[str, ...] = ("first",), selection=None, **options):
-    """The same, made; weights depend on nothing."""
+    """The model of that config, with the same weights whenever it is made."""
     return made(config(base, names, selection, **options))
 
 

@@ -7,6 +7,7 @@ from .faster_rcnn import FasterRCNNHead
 from .gfl import GFLHead
 from .head import BACKGROUND, UNUSED, AuxiliaryHead, AuxiliaryOutput, Candidates
 from .maps import AuxiliaryMaps
+from .paa import PAAHead
 
 __all__ = [
     "BACKGROUND",
@@ -21,6 +22,7 @@ __all__ = [
     "FasterRCNNHead",
     "GFLHead",
     "MultiScaleAdapter",
+    "PAAHead",
     "PyramidOfOneLevel",
     "auxiliary_heads",
 ]

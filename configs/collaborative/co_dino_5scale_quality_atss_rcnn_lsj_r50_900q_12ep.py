@@ -3,6 +3,7 @@
 12 epochs on COCO: published AP 52.1.
 """
 
+from ..common.data.lsj import SIDE
 from ..common.data.lsj import dataloader as jittered
 from ..common.supervision.collaborative import add_collaborative
 from ..common.supervision.quality import add_quality
@@ -15,6 +16,8 @@ from ..comparators.dino_5scale_r50_900q_12ep import (
 )
 
 dataloader.train.mapper.augmentations = jittered.train.mapper.augmentations
+# Tested as large as it was trained, as in the released config.
+dataloader.test.mapper.augmentations[0].update(short_edge_length=SIDE, max_size=SIDE)
 add_quality(model)
 add_collaborative(model, "atss", "faster_rcnn")
 # That of the released config; DINO's own is half of it.

@@ -76,7 +76,7 @@ heads = {
     # Table 1 has an overlap of 0.5 for objects and 0.4 for background.
     "retinanet": L(RetinaNetHead)(
         **_dense,
-        scales=[4.0, 5.04, 6.35],
+        scales=[4 * 2 ** (third / 3) for third in range(3)],
         ratios=[0.5, 1.0, 2.0],
         class_weight=1.0,
         box_weight=2.0,

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from detectron2.config import LazyConfig, instantiate
 from detectron2.structures import BitMasks, Boxes, Instances
+from omegaconf import OmegaConf
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 small_resnet = LazyConfig.load(str(CONFIGS / "common/backbones/resnet.py"), "small_resnet")
@@ -44,9 +45,9 @@ def shrink_heads(supervisions) -> None:
     """Few channels and regions for auxiliary heads, in place."""
     supervisions.adapter.num_groups = 8
     for supervision in supervisions.values():
-        head = (supervision.get("source") or {}).get("head")
-        if head is not None:
-            change(head, hidden_dim=24, proposals=30, samples=16)
+        source = supervision.get("source") if OmegaConf.is_config(supervision) else None
+        if source is not None and "head" in source:
+            change(source.head, hidden_dim=24, proposals=30, samples=16)
 
 
 def change(node, **values) -> None:

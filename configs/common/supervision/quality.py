@@ -5,6 +5,7 @@ supervision keeps the focal loss then, and before ``add_*``, whose entries copy 
 """
 
 from detectron2.config import LazyCall as L
+from omegaconf import OmegaConf
 
 from ms_detr.heads import SoftNMSDetections
 from ms_detr.losses import FocalLoss, QualityFocalLoss
@@ -12,9 +13,10 @@ from ms_detr.losses import FocalLoss, QualityFocalLoss
 
 def add_quality(model) -> None:
     """Teach scores how well their boxes fit, and lower those of duplicates, in place."""
-    for supervision in model.supervisions.values():
-        terms = supervision.get("terms")
-        if terms is not None and terms["class"]._target_ is FocalLoss:
+    entries = [node for node in model.supervisions.values() if OmegaConf.is_config(node)]
+    for supervision in entries:
+        terms = supervision.get("terms") or {}
+        if "class" in terms and terms["class"]._target_ is FocalLoss:
             terms["class"] = L(QualityFocalLoss)(weight=1.0, beta=2.0)
     model.postprocess = L(SoftNMSDetections)(
         num_detections=model.postprocess.num_detections, iou_threshold=0.8

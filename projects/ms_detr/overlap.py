@@ -23,13 +23,6 @@ def corners_of(boxes: Tensor) -> Tensor:
     return torch.cat([center.sub(size, alpha=0.5), center.add(size, alpha=0.5)])
 
 
-def intersection_over_union(first: Tensor, second: Tensor) -> Tensor:
-    """IoU, in [0, 1], of boxes given as planes; NaN if both boxes have no area."""
-    (low_a, high_a), (low_b, high_b) = first.chunk(2), second.chunk(2)
-    shared = _product((torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).relu())
-    return shared / (_product(high_a - low_a) + _product(high_b - low_b) - shared)
-
-
 def generalized_iou(first: Tensor, second: Tensor) -> Tensor:
     """Generalised IoU, in [-1, 1], of boxes given as planes.
 

@@ -43,7 +43,7 @@ class DenseTower(nn.Module):
         num_groups: groups of the normalisation.
 
     Raises:
-        ValueError: the channels do not part into the groups, or ``num_convs`` is no count.
+        ValueError: the channels do not part into the groups, or what counts something does not.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class DenseTower(nn.Module):
         num_groups: int = 32,
     ):
         super().__init__()
+        require_whole("num_classes of an auxiliary head", num_classes)
         require_whole("num_convs of an auxiliary head", num_convs, 0)
 
         def stack() -> nn.Sequential:

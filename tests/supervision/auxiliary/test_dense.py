@@ -1,0 +1,365 @@
+"""What all dense heads must do, and the parts that they share."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from supervision.auxiliary.dense_cases import (
+    CHANNELS,
+    NUM_CLASSES,
+    OBJECTS,
+    SIZES,
+    STRIDES,
+    image_alone,
+    maps_for,
+    targets_of,
+)
+from torch import nn
+from torchvision.ops import box_iou, sigmoid_focal_loss
+
+from ms_detr.heads import NMSDetections
+from ms_detr.registry import AUXILIARY_HEADS
+from ms_detr.supervision.auxiliary import (
+    BACKGROUND,
+    UNUSED,
+    ATSSHead,
+    AuxiliaryMaps,
+    GFLHead,
+)
+from ms_detr.supervision.auxiliary.anchors import anchor_generator, anchor_grid
+from ms_detr.supervision.auxiliary.dense import centerness
+from ms_detr.supervision.auxiliary.losses import Pairs, focal_loss, shared_normalizer
+from ms_detr.supervision.auxiliary.tower import DenseTower
+
+HEADS = [ATSSHead, GFLHead]
+every_head = pytest.mark.parametrize("kind", HEADS)
+
+
+def make(kind, seed=0, **others):
+    torch.manual_seed(seed)
+    return kind(num_classes=NUM_CLASSES, strides=STRIDES, embed_dim=CHANNELS, **others)
+
+
+def batch(dtype=torch.float32, objects=OBJECTS):
+    pyramid = maps_for(SIZES, dtype=dtype)
+    return pyramid, targets_of(pyramid, objects, dtype=torch.float32)
+
+
+# ------------------------------------------------------------------------------------- the heads
+
+
+@every_head
+def test_is_registered(kind):
+    assert AUXILIARY_HEADS.get(kind.__name__) is kind
+
+
+@every_head
+def test_finds_the_objects_of_two_images(kind):
+    head = make(kind)
+    sizes = ((128, 96), (120, 128))
+    maps = nn.ParameterList(maps_for(sizes).maps)
+    pyramid = AuxiliaryMaps(tuple(maps), STRIDES, sizes)
+    objects = [[(0, 10, 20, 60, 90), (2, 40, 60, 96, 128)], [(1, 20, 30, 100, 90)]]
+    targets = targets_of(pyramid, objects, dtype=torch.float32)
+    optimizer = torch.optim.Adam([*head.parameters(), *maps], lr=5e-3)
+    for _ in range(80):
+        pyramid = AuxiliaryMaps(tuple(maps), STRIDES, sizes)  # its tokens are kept
+        optimizer.zero_grad()
+        sum(head(pyramid, targets).losses.values()).backward()
+        optimizer.step()
+    with torch.no_grad():
+        detections = NMSDetections(iou_threshold=0.5)(head.predict(pyramid), sizes)
+    for image, true in zip(detections, objects):
+        found = image[image.scores > 0.3]
+        assert found.pred_classes.sort()[0].tolist() == [label for label, *_ in true]
+        boxes = found.pred_boxes.tensor[found.pred_classes.argsort()]
+        overlap = box_iou(boxes, torch.tensor([box for _, *box in true], dtype=torch.float32))
+        assert (overlap.diag() > 0.5).all()
+
+
+@every_head
+def test_gradients_reach_every_parameter(kind):
+    head = make(kind)
+    for parameter in head.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    pyramid, targets = batch()
+    losses = head(pyramid, targets).losses
+    for name, loss in losses.items():
+        assert loss.isfinite(), name
+        assert loss > 0, name
+    sum(losses.values()).backward()
+    for name, parameter in head.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@every_head
+def test_without_objects_only_classes_learn(kind):
+    head = make(kind)
+    pyramid, targets = batch(objects=[(), (), ()])
+    output = head(pyramid, targets)
+    assert set(output.candidates.object_BA.unique().tolist()) == {BACKGROUND, UNUSED}
+    assert output.losses["class"] > 0
+    assert sum(output.losses.values()) == output.losses["class"]
+    sum(output.losses.values()).backward()
+    for name, parameter in head.named_parameters():
+        assert parameter.grad is not None, name  # who reduces gradients waits for all of them
+        assert parameter.grad.isfinite().all(), name
+    assert head.tower.classes.weight.grad.abs().sum() > 0
+
+
+@every_head
+def test_objects_without_any_positive(kind):
+    pyramid, targets = batch(objects=[((0, 3, 3, 5, 5),), (), ()])
+    output = make(kind)(pyramid, targets)
+    assert output.candidates.object_BA.max() == BACKGROUND
+    assert all(loss.isfinite() for loss in output.losses.values())
+
+
+@every_head
+@pytest.mark.parametrize("features", [torch.float32, torch.bfloat16])
+def test_mixed_precision(kind, features):
+    head = make(kind)
+    expected = head(*batch())
+    pyramid, targets = batch(features)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = head(pyramid, targets)
+    assert torch.equal(output.candidates.object_BA, expected.candidates.object_BA)
+    for name, loss in output.losses.items():
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(loss, expected.losses[name], rtol=0.02, atol=1e-3)
+    sum(output.losses.values()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in head.parameters())
+
+
+@every_head
+def test_no_candidate_on_padding(kind):
+    head = make(kind)
+    pyramid, targets = batch()
+    object_BA = head(pyramid, targets).candidates.object_BA
+    assert torch.equal(object_BA == UNUSED, ~head.grid(pyramid).on_image_BA)
+    predictions = head.predict(pyramid)
+    scores = predictions.logits_BNK.sigmoid()
+    assert (scores[object_BA == UNUSED] == 0).all()
+    assert (scores[object_BA != UNUSED] > 0).all()
+    for found in NMSDetections()(predictions, SIZES):
+        assert len(found)
+        assert found.pred_boxes.tensor.isfinite().all()
+
+
+@every_head
+def test_logits_on_padding_teach_nothing(kind):
+    head = make(kind)
+    pyramid, targets = batch()
+    grid, output = head.grid(pyramid), head.tower(pyramid.maps)
+    boxes_G4 = pyramid.boxes_of(targets)
+    object_BA = head.assigned(output, grid, targets, boxes_G4)
+    leaf = output.logits_BAK.detach().requires_grad_()
+    changed = type(output)(leaf, output.boxes_BAD, output.quality_BA)
+    head.losses(changed, grid, object_BA, targets, boxes_G4)["class"].backward()
+    assert torch.equal(leaf.grad.abs().sum(-1) == 0, object_BA == UNUSED)
+
+
+@every_head
+def test_a_batch_is_as_its_images_one_by_one(kind):
+    # Without normalisation, whose statistics are those of the padded map.
+    head = make(kind, num_convs=0)
+    pyramid, targets = batch()
+    together, on_image = head(pyramid, targets), head.grid(pyramid).on_image_BA
+    predictions = head.predict(pyramid)
+    first, of_class = 0, 0.0
+    for image, objects in enumerate(OBJECTS):
+        alone = image_alone(pyramid, image)
+        found = head(alone, targets_of(alone, [objects], dtype=torch.float32))
+        own = on_image[image]
+        expected = together.candidates.object_BA[image, own]
+        assert (expected >= 0).any() == bool(objects)
+        assert torch.equal(
+            found.candidates.object_BA[0], expected.sub(first).where(expected >= 0, expected)
+        )
+        boxes = together.candidates.boxes_BA4[image, own]
+        assert torch.equal(found.candidates.boxes_BA4[0], boxes)
+        predicted = head.predict(alone)
+        for name in ("logits_BNK", "boxes_BN4"):
+            there = getattr(predictions, name)[image, own]
+            torch.testing.assert_close(getattr(predicted, name)[0], there)
+        of_class += found.losses["class"] * max(1, (expected >= 0).sum())
+        first += len(objects)
+    number = (together.candidates.object_BA >= 0).sum()
+    torch.testing.assert_close(together.losses["class"] * number, of_class)
+
+
+@every_head
+def test_candidates_know_their_features(kind):
+    pyramid, targets = batch()
+    candidates = make(kind)(pyramid, targets).candidates
+    assert torch.equal(candidates.tokens_BTC, pyramid.tokens_BSC)
+    # The anchor has its centre in the upper left corner of the cell that the feature belongs to.
+    centers = (candidates.boxes_BA4[..., :2] + candidates.boxes_BA4[..., 2:]) / 2
+    stride = torch.tensor(STRIDES)[pyramid.level_S][candidates.token_A, None]
+    corners = pyramid.centers_S2[candidates.token_A] - stride / 2
+    torch.testing.assert_close(centers, corners.expand_as(centers))
+
+
+@every_head
+def test_can_be_copied_and_stored(kind):
+    head, (pyramid, targets) = make(kind), batch()
+    expected = head(pyramid, targets).losses
+    for other in (copy.deepcopy(head), pickle.loads(pickle.dumps(head))):
+        assert other(pyramid, targets).losses == expected
+
+
+@every_head
+def test_other_strides_than_those_of_the_maps(kind):
+    pyramid, targets = batch()
+    head = kind(num_classes=NUM_CLASSES, strides=(4, 8, 16), embed_dim=CHANNELS)
+    with pytest.raises(ValueError, match=r"\[4, 8, 16\].*\[8, 16, 32\].*set strides"):
+        head(pyramid, targets)
+
+
+@every_head
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_classes", 0),
+        ("strides", (8, 0)),
+        ("strides", (8, 12.5)),
+        ("num_convs", -1),
+        ("num_groups", 5),
+        ("top_k", 0),
+        ("scale", 0.0),
+        ("class_weight", -1.0),
+        ("box_weight", float("nan")),
+    ],
+)
+def test_bad_arguments(kind, name, value):
+    good = {"num_classes": 3, "strides": STRIDES, "embed_dim": 32}
+    with pytest.raises(ValueError, match=name):
+        kind(**(good | {name: value}))
+
+
+# ------------------------------------------------------------------------------------- the parts
+
+
+def test_anchors_by_level_cell_and_shape():
+    pyramid = maps_for([(40, 70), (64, 30)], strides=(16, 32))
+    grid = anchor_grid(anchor_generator((16, 32), [2.0, 4.0], [0.5, 1.0, 2.0]), pyramid)
+    assert grid.counts == (4 * 5 * 6, 2 * 3 * 6)
+    low, high = grid.boxes_A4.chunk(2, 1)
+    # The seventh cell is the second of the second row; its centre is its corner.
+    cell = slice(6 * 6, 7 * 6)
+    assert (grid.token_A[cell] == 6).all()
+    torch.testing.assert_close((low + high)[cell] / 2, torch.tensor([[16.0, 16.0]]).expand(6, 2))
+    width, height = (high - low)[cell].T
+    torch.testing.assert_close((width * height).sqrt(), torch.tensor([32.0] * 3 + [64.0] * 3))
+    torch.testing.assert_close(height / width, torch.tensor([0.5, 1.0, 2.0] * 2))
+    assert torch.equal(grid.on_image_BA, pyramid.on_image_BS[:, grid.token_A])
+
+
+def test_the_grid_of_one_image():
+    pyramid = maps_for([(40, 70), (64, 30)], strides=(16, 32))
+    generator = anchor_generator((16, 32), [2.0, 4.0], [1.0])
+    grid = anchor_grid(generator, pyramid)
+    for image in (0, 1):
+        own, place = grid.of_image(image)
+        alone = anchor_grid(generator, image_alone(pyramid, image))
+        assert torch.equal(own.boxes_A4, alone.boxes_A4)
+        assert own.counts == alone.counts
+        assert torch.equal(own.on_image_BA, alone.on_image_BA)
+        assert torch.equal(own.boxes_A4, grid.boxes_A4[place])
+        assert torch.equal(own.token_A, grid.token_A[place])
+
+
+def test_rows_of_a_tower_are_in_the_order_of_anchors():
+    torch.manual_seed(0)
+    tower = DenseTower(
+        num_classes=3, box_outputs=4, has_quality=True, per_cell=2, num_levels=2,
+        embed_dim=8, num_convs=0, num_groups=4,
+    )  # fmt: skip
+    with torch.no_grad():
+        tower.scales.copy_(torch.tensor([1.0, 3.0]))
+    maps = [torch.randn(1, 8, 3, 5), torch.randn(1, 8, 2, 3)]
+    output = tower(maps)
+    assert output.logits_BAK.shape == (1, 2 * (15 + 6), 3)
+    # Second level, row 1, column 2, second anchor.
+    row = 2 * (15 + 1 * 3 + 2) + 1
+    for rows, predictor, size, scale in (
+        (output.logits_BAK, tower.classes, 3, 1.0),
+        (output.boxes_BAD, tower.boxes, 4, 3.0),
+        (output.quality_BA[..., None], tower.quality, 1, 1.0),
+    ):
+        there = predictor(maps[1])[0, size : 2 * size, 1, 2]
+        torch.testing.assert_close(rows[0, row], there * scale)
+
+
+def test_a_new_tower_scores_everything_low():
+    tower = DenseTower(
+        num_classes=3, box_outputs=4, has_quality=False, per_cell=1, num_levels=1, embed_dim=32
+    )
+    output = tower([torch.randn(2, 32, 8, 8)])
+    scores = output.logits_BAK.sigmoid()
+    assert 0.003 < scores.min() < 0.01 < scores.max() < 0.03
+    assert output.quality_BA is None
+
+
+def random_outcome():
+    """Logits, an assignment with all kinds of candidates, and the targets."""
+    torch.manual_seed(0)
+    pyramid = maps_for(SIZES)
+    targets = targets_of(pyramid, OBJECTS)
+    object_BA = torch.randint(-2, len(targets.labels_G), (3, 50))
+    logits = torch.randn(3, 50, NUM_CLASSES, dtype=torch.float64, requires_grad=True)
+    return logits, object_BA, targets
+
+
+def test_focal_loss_is_that_of_torchvision():
+    logits, object_BA, targets = random_outcome()
+    one_hot = torch.zeros_like(logits)
+    for image, row in enumerate(object_BA.tolist()):
+        for candidate, number in enumerate(row):
+            if number >= 0:
+                one_hot[image, candidate, targets.labels_G[number]] = 1
+    used = object_BA != UNUSED
+    expected = sigmoid_focal_loss(logits[used], one_hot[used], reduction="sum")
+    loss = focal_loss(logits, object_BA, Pairs.of(object_BA), targets)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(x, logits)[0] for x in (loss, expected)))
+
+
+def test_pairs_are_the_positives():
+    object_BA = torch.tensor([[BACKGROUND, 3, UNUSED], [0, BACKGROUND, 1]])
+    pairs = Pairs.of(object_BA)
+    assert pairs.image_P.tolist() == [0, 1, 1]
+    assert pairs.candidate_P.tolist() == [1, 0, 2]
+    assert pairs.object_P.tolist() == [3, 0, 1]
+
+
+def test_centerness_of_known_points():
+    points = torch.tensor([[5.0, 5.0], [2.0, 5.0], [0.0, 5.0], [1.0, 2.0], [-1.0, 5.0]])
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0]]).expand(5, 4)
+    expected = torch.tensor([1.0, 0.5, 0.0, (1 / 9 * 2 / 8) ** 0.5, 0.0])
+    torch.testing.assert_close(centerness(points, boxes), expected)
+
+
+def test_normalizer_of_one_process():
+    assert shared_normalizer(torch.tensor(0.0)) == 1
+    assert shared_normalizer(torch.tensor(0.25)) == 1
+    total = torch.tensor(7.5, requires_grad=True)
+    assert shared_normalizer(total) == 7.5
+    assert not shared_normalizer(total).requires_grad
+
+
+def test_normalizer_of_two_processes(monkeypatch):
+    there = torch.tensor(4.0)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: total.add_(there))
+    here = torch.tensor(3.0)
+    assert shared_normalizer(here) == 3.5
+    assert here == 3.0
+    there.zero_()
+    assert shared_normalizer(torch.tensor(0.0)) == 0.5

@@ -148,9 +148,8 @@ class PAAHead(QualityHead):
     def _positives(self, loss_P: Tensor, pairs: Pairs, grid: AnchorGrid, objects: int) -> Tensor:
         """Which pairs (P,) are positive: the second step."""
         levels = len(grid.counts)
-        count_L = torch.tensor(grid.counts, device=loss_P.device)
-        level_A = torch.arange(levels, device=loss_P.device).repeat_interleave(
-            count_L, output_size=len(grid.token_A)
+        level_A = torch.cat(
+            [loss_P.new_full((n,), i, dtype=torch.int64) for i, n in enumerate(grid.counts)]
         )
         group_P = pairs.object_P * levels + level_A[pairs.candidate_P]
         # All behind the first ones share a last column, in which nothing is taken.

@@ -149,8 +149,8 @@ def test_proposals_are_taught_as_by_a_slow_loop(case):
                 of_box += sum(abs(p - w) for p, w in zip(deltas_BA4[image, a].tolist(), wanted))
     losses = head(pyramid, targets).losses
     scale = 3.0 / (EVERYTHING * len(SIZES))
-    assert float(losses["rpn_class"]) == pytest.approx(scale * of_class, rel=1e-4)
-    assert float(losses["rpn_box"]) == pytest.approx(scale * of_box, rel=1e-4)
+    assert losses["rpn_class"].item() == pytest.approx(scale * of_class, rel=1e-4)
+    assert losses["rpn_box"].item() == pytest.approx(scale * of_box, rel=1e-4)
     assert (of_box > 0) == any(CASES[case])
 
 
@@ -258,13 +258,13 @@ def test_regions_are_taught_as_by_a_slow_loop():
             features = head.box_head(pooled_by_hand(pyramid, image, box)[None])
             logits, deltas = (x[0] for x in head.predictor(features))
             label = int(targets.labels_G[found]) if found >= 0 else CLASSES
-            of_class -= float(logits.log_softmax(0)[label])
+            of_class -= logits.log_softmax(0)[label].item()
             if found >= 0:
                 box = boxes_by_hand(box.tolist(), deltas[4 * label : 4 * label + 4].tolist())
                 of_box += 1 - float(generalized_box_iou(torch.tensor([box]), truth[found, None]))
             number += 1
-    assert float(output.losses["class"]) == pytest.approx(2 * of_class / number, rel=1e-4)
-    assert float(output.losses["giou"]) == pytest.approx(5 * of_box / number, rel=1e-3)
+    assert output.losses["class"].item() == pytest.approx(2 * of_class / number, rel=1e-4)
+    assert output.losses["giou"].item() == pytest.approx(5 * of_box / number, rel=1e-3)
     assert of_box > 0
 
 
@@ -342,7 +342,7 @@ def test_storage_is_written_to_but_not_needed():
     torch.manual_seed(3)
     with EventStorage() as storage:
         inside = head(pyramid, targets).losses
-    assert {name: float(x) for name, x in without.items()} == {
+    assert {name: x.item() for name, x in without.items()} == {
         name: float(x) for name, x in inside.items()
     }
     assert {"rpn/num_pos_anchors", "roi_head/num_fg_samples"} <= set(storage.latest())
@@ -426,7 +426,7 @@ def test_both_calls_work_in_either_mode(training):
         torch.manual_seed(0)
         results.append((head(pyramid, targets).losses, head.predict(pyramid)))
     (losses, predictions), (again, same) = results
-    assert {k: float(v) for k, v in losses.items()} == {k: float(v) for k, v in again.items()}
+    assert {k: v.item() for k, v in losses.items()} == {k: v.item() for k, v in again.items()}
     assert torch.equal(predictions.logits_BNK, same.logits_BNK)
     assert head.training == training
 
@@ -434,13 +434,19 @@ def test_both_calls_work_in_either_mode(training):
 def test_learns_to_find_the_objects():
     """Two images by heart; their maps are learned as well."""
     torch.manual_seed(0)
-    head = FasterRCNNHead(num_classes=CLASSES, strides=STRIDES, embed_dim=32, hidden_dim=64)
-    pyramid = maps_of(*SIZES, dim=32)
+    head = FasterRCNNHead(
+        num_classes=CLASSES,
+        strides=STRIDES,
+        embed_dim=32,
+        hidden_dim=64,
+        proposals=200,
+        samples=64,
+    )
     targets = targets_of(SIZES, *FEW)
-    maps = [nn.Parameter(features) for features in pyramid.maps]
+    maps = [nn.Parameter(features) for features in maps_of(*SIZES, dim=32).maps]
     pyramid = AuxiliaryMaps(tuple(maps), STRIDES, SIZES)
     optimizer = torch.optim.Adam([*maps, *head.parameters()], lr=3e-3)
-    for _ in range(40):
+    for _ in range(100):
         optimizer.zero_grad()
         sum(head(pyramid, targets).losses.values()).backward()
         optimizer.step()

@@ -23,7 +23,7 @@ from ...registry import AUXILIARY_HEADS
 from ...structures import LayerPredictions, Targets
 from .head import BACKGROUND, UNUSED, AuxiliaryHead, AuxiliaryOutput, Candidates
 from .maps import AuxiliaryMaps
-from .proposals import at_least_float32, proposal_network
+from .proposals import proposal_network
 
 _POOLED = 7  # cells of a pooled region, in height and width
 _DETECTIONS = 1000  # (proposal, class) pairs of an image that predictions tell of
@@ -183,7 +183,8 @@ class FasterRCNNHead(AuxiliaryHead):
     def _predictions(self, pooled_RCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (R, K + 1), the last of background, and box deltas (R, 4 * K)."""
         logits, deltas = self.predictor(self.box_head(pooled_RCHW))
-        return at_least_float32(logits), at_least_float32(deltas)
+        # What is pooled has the type of coordinates, also where these layers were in bfloat16.
+        return logits.to(pooled_RCHW.dtype), deltas.to(pooled_RCHW.dtype)
 
     def _candidates(self, sampled: list[Instances], features_RC: Tensor) -> Candidates:
         """As many places for every image; in those that are left over there is nobody."""

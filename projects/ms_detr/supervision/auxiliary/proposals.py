@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.proposal_generator.rpn import RPN, StandardRPNHead
-from torch import Tensor
 
 from .anchors import anchor_generator
 
@@ -29,7 +27,7 @@ def proposal_network(strides: Sequence[int], embed_dim: int, proposals: int, wei
     """
     return RPN(
         in_features=[str(level) for level in range(len(strides))],
-        head=_RPNHead(in_channels=embed_dim, num_anchors=len(_SCALES) * len(_RATIOS)),
+        head=StandardRPNHead(in_channels=embed_dim, num_anchors=len(_SCALES) * len(_RATIOS)),
         anchor_generator=anchor_generator(strides, _SCALES, _RATIOS),
         anchor_matcher=Matcher([0.3, 0.7], [0, -1, 1], allow_low_quality_matches=True),
         box2box_transform=Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0)),
@@ -40,16 +38,3 @@ def proposal_network(strides: Sequence[int], embed_dim: int, proposals: int, wei
         nms_thresh=0.7,
         loss_weight=float(weight),
     )
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """The same numbers, for what bfloat16 is too coarse for."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-class _RPNHead(StandardRPNHead):
-    """With outputs of at least float32: neither ranking nor losses are for bfloat16."""
-
-    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        logits, deltas = super().forward(features)
-        return [at_least_float32(x) for x in logits], [at_least_float32(x) for x in deltas]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_models import load, shrink
+from small_models import item, load, shrink
 from supervision.small_heads import BASES, BATCH, build, config, entry, made
 from supervision.test_groups import addition, decoded
 
@@ -176,6 +176,36 @@ def test_the_objective_is_the_papers():
             elif where == str(layer):
                 objective += (0.5 if name in TWO else 1.0) * loss
     torch.testing.assert_close(sum(losses.values()), objective)
+
+
+def image_by_image():
+    """A model whose images do not know of each other."""
+    node = config("deformable_detr_pp", TWO)
+    for part in (node.backbone.stem, *node.backbone.stages):
+        part.norm = "FrozenBN"
+    return made(node)
+
+
+def test_an_image_without_objects_adds_nothing_to_the_queries():
+    """Its queries fill up the batch."""
+    model = image_by_image()
+    for head in model.heads.class_heads:
+        torch.nn.init.zeros_(head.bias)  # else they would be background already
+    alone, both = model(BATCH[:1]), model([BATCH[0], item(64, 80, 0)])
+    for name in TWO:
+        for layer in range(2):
+            for term in ("class", "l1", "giou"):
+                key = f"{name}/{layer}/{term}"
+                torch.testing.assert_close(both[key], alone[key], atol=1e-5, rtol=1e-4)
+
+
+def test_an_update_in_parts():
+    """Two parts that are alike are as much as both at once."""
+    model = image_by_image()
+    image = item(64, 80, 3, seed=1)
+    whole, part = model([image] * 2), model([image], num_boxes=torch.tensor(6.0))
+    for key, loss in whole.items():
+        torch.testing.assert_close(2 * part[key], loss, atol=1e-5, rtol=1e-4)
 
 
 def test_heads_teach_the_encoder():

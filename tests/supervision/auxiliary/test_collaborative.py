@@ -235,7 +235,7 @@ def test_objects_that_no_candidate_finds():
             "conditional_detr_r50",
             "boxes._target_",
             BoxEmbedding,
-            "boxes is a BoxE.*ConditionalQueries, bring pos.* a .*sources.PositionedBoxEmbedding",
+            "boxes is a BoxEmbedding.*ConditionalQueries, bring pos.* a .*sources.PositionedBoxEmbedding",
         ),
     ],
 )
@@ -263,7 +263,11 @@ def test_strides_of_a_head_are_those_of_the_maps():
         ("head", None, "head of Coll.* must be of class AuxiliaryHead, got None .*ATSSHead"),
         ("selection", 300, "selection of .* Selection, got 300 .*sources.PositivesOnly"),
         ("boxes", FeatureEmbedding(embed_dim=32), "boxes of .* BoxEmbedding, got Feature"),
-        ("features", BoxEmbedding(embed_dim=32), "features of .* FeatureEmbedding, got BoxE"),
+        (
+            "features",
+            BoxEmbedding(embed_dim=32),
+            "features of .* FeatureEmbedding, got BoxEmbedding",
+        ),
         ("weight", -1.0, "weight of CollaborativeQueries must be .* at least 0, got -1.0"),
         ("num_layers", 0, "num_layers of CollaborativeQueries must be a whole .* got 0"),
     ],

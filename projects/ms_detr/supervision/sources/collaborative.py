@@ -11,7 +11,7 @@ from ...arguments import require_kind, require_number, require_whole
 from ...heads.boxes import inverse_sigmoid
 from ...queries import QueryInitializer
 from ...registry import SOURCES
-from ...structures import Assignment, Queries, Targets, send
+from ...structures import Assignment, Queries, Targets, count_boxes, send
 from ..auxiliary import UNUSED, AuxiliaryHead, AuxiliaryMaps, Candidates
 from ..auxiliary.losses import shared_normalizer
 from .box_embedding import BoxEmbedding, FeatureEmbedding, PositionedBoxEmbedding
@@ -32,6 +32,9 @@ class CollaborativeQueries(QuerySource):
     The paper's objective (equation 6) adds the losses of the head once for every decoder layer,
     so that they are multiplied by ``weight * num_layers``, the 12 of the released configs; the
     weight of the supervision (lambda 1) is not theirs.
+
+    All these losses are divided by numbers of positives, which only the batch at hand knows.  Where
+    an update is computed in parts, each of them is weighted by its share of the objects.
 
     Args:
         head: the auxiliary head.
@@ -104,10 +107,11 @@ class CollaborativeQueries(QuerySource):
         maps = cast(AuxiliaryMaps, context.pyramid)  # the set has made sure that there are some
         output = self.head(maps, context.targets)
         selected = self.selection(output.candidates.object_BA)
-        factor = self.weight * self.num_layers
+        share = _share(context.targets)
+        factor = self.weight * self.num_layers * share
         return ExtraQueries(
             self._queries(output.candidates, selected, maps, context.primary),
-            known=_known(selected, context.targets),
+            known=_known(selected, context.targets, share),
             counted_BN=selected.object_BN != UNUSED,
             losses={term: factor * loss for term, loss in output.losses.items()},
         )
@@ -138,7 +142,14 @@ def _rows(values_BAD: Tensor, index_BN: Tensor) -> Tensor:
     return values_BAD.gather(1, index_BN[..., None].expand(-1, -1, values_BAD.shape[-1]))
 
 
-def _known(selected: Selected, targets: Targets) -> Assignment:
+def _share(targets: Targets) -> Tensor:
+    """Share () of these objects in the update; 1 unless it is computed in several parts."""
+    normalizer = targets.num_boxes
+    here = count_boxes(len(targets.labels_G), normalizer.dtype, normalizer.device)
+    return here / normalizer
+
+
+def _known(selected: Selected, targets: Targets, share: Tensor) -> Assignment:
     """The pairs that the head has assigned."""
     image_P = torch.arange(len(selected.counts)).repeat_interleave(torch.tensor(selected.counts))
     query_P = torch.cat([torch.arange(count) for count in selected.counts])
@@ -151,6 +162,6 @@ def _known(selected: Selected, targets: Targets) -> Assignment:
         target_P=selected.object_BN[image_P, query_P],
         valid_P=pair_P,
         labelled_P=pair_P,
-        normalizer=shared_normalizer(here),
+        normalizer=shared_normalizer(here) / share,
         counts=selected.counts,
     )

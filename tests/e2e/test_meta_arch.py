@@ -217,7 +217,8 @@ def test_components_are_registered():
         *published,
     }
     assert {name for name, _ in MERGES} == {"AppendMissing", "OverrideByOneToMany"}
-    of_boxes, of_masks = {"FocalLoss", "L1Loss", "GIoULoss"}, {"MaskCrossEntropy", "MaskDice"}
+    of_boxes = {"FocalLoss", "QualityFocalLoss", "L1Loss", "GIoULoss"}
+    of_masks = {"MaskCrossEntropy", "MaskDice"}
     assert {name for name, _ in LOSSES} == of_boxes | of_masks
     of_boxes, of_masks = {"FocalCost", "L1Cost", "GIoUCost"}, {"MaskCost", "DiceCost"}
     assert {name for name, _ in MATCH_COSTS} == of_boxes | of_masks

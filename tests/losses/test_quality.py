@@ -187,7 +187,7 @@ def test_predictions_that_are_not_finite_show(place, value):
 def test_one_to_many_pairs_of_the_released_assigner():
     """Layers, slots without a pair and queries with several objects, as training has them."""
     generator = torch.Generator().manual_seed(3)
-    true = torch.rand(5, 4, generator=generator) * 0.2 + 0.3
+    true = torch.rand(5, 4, generator=generator) * 0.03 + 0.3
     targets = Targets(torch.arange(5) % 3, true, (4, 0, 1), torch.tensor(5.0)).in_layers(2)
     near = true[torch.randint(0, 5, (6, 30), generator=generator)]
     boxes = near * (0.9 + 0.2 * torch.rand(*near.shape, generator=generator))

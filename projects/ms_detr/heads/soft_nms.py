@@ -23,13 +23,16 @@ class RescoredDetections(Postprocess):
 
     Args:
         num_detections: detections per image, at most.
-        num_candidates: best (query, class) pairs of an image that are looked at.
+        num_candidates: best (query, class) pairs of an image that are looked at; None: as many as
+            there are to be detections, as in the released Co-DINO.
         min_score: what is lowered to less is dropped, in (0, 1].
     """
 
-    def __init__(self, num_detections: int, num_candidates: int, min_score: float):
+    def __init__(self, num_detections: int, num_candidates: int | None, min_score: float):
         name = type(self).__name__
         require_whole(f"num_detections of {name}", num_detections)
+        if num_candidates is None:
+            num_candidates = num_detections
         require_whole(f"num_candidates of {name}", num_candidates)
         require_number(f"min_score of {name}", min_score, 0, 1, above=True)
         if num_candidates < num_detections:
@@ -89,7 +92,8 @@ class SoftNMSDetections(RescoredDetections):
     The score of a pair is multiplied by 1 - IoU.  The released Co-DINO has it with the defaults
     below, of boxes that were cut to the image before; here ``ClippedDetections`` around it cuts
     them afterwards.  On the command line:
-    ``model.postprocess._target_=ms_detr.heads.SoftNMSDetections model.postprocess.num_detections=300``.
+    ``model.postprocess._target_=ms_detr.heads.SoftNMSDetections
+    model.postprocess.num_detections=300``.
 
     Args:
         num_detections: see :class:`RescoredDetections`.
@@ -102,7 +106,7 @@ class SoftNMSDetections(RescoredDetections):
         num_detections: int = 300,
         iou_threshold: float = 0.8,
         *,
-        num_candidates: int = 300,
+        num_candidates: int | None = None,
         min_score: float = 1e-3,
     ):
         super().__init__(num_detections, num_candidates, min_score)
@@ -127,7 +131,7 @@ class GaussianSoftNMSDetections(RescoredDetections):
         num_detections: int = 300,
         sigma: float = 0.5,
         *,
-        num_candidates: int = 300,
+        num_candidates: int | None = None,
         min_score: float = 1e-3,
     ):
         super().__init__(num_detections, num_candidates, min_score)

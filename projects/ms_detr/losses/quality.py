@@ -44,12 +44,23 @@ class QualityFocalLoss(LossTerm):
         cells, unlabelled_P = label_cells(lesson), ~lesson.assignment.labelled_P
         # Logits of other slots may be anything: zeros in their place have a finite gradient.
         logits_P = lesson.predictions.logits_BNK[cells].masked_fill(unlabelled_P, 0.0)
-        quality_P = pair_overlaps(lesson).to(logits_P.dtype)
-        entropy_P = F.binary_cross_entropy_with_logits(logits_P, quality_P, reduction="none")
-        distance_P = (quality_P - logits_P.sigmoid()).abs()
-        loss_P = (distance_P.pow(self.beta) * entropy_P).masked_fill(unlabelled_P, 0.0)
+        loss_P = quality_losses(logits_P, pair_overlaps(lesson), self.beta)
+        loss_P = loss_P.masked_fill(unlabelled_P, 0.0)
         background_D = background_sums(lesson, cells, self.beta) / lesson.assignment.normalizer
         return lesson.mean_by_layer(loss_P) + background_D
+
+
+def quality_losses(logits_P: Tensor, quality_P: Tensor, beta: float) -> Tensor:
+    """Quality focal loss (P,) of single scores.
+
+    Args:
+        logits_P: the scores.
+        quality_P: what they learn, in [0, 1], without gradient.
+        beta: at least 1.
+    """
+    quality_P = quality_P.to(logits_P.dtype)
+    entropy_P = F.binary_cross_entropy_with_logits(logits_P, quality_P, reduction="none")
+    return (quality_P - logits_P.sigmoid()).abs().pow(beta) * entropy_P
 
 
 def pair_overlaps(lesson: Lesson) -> Tensor:

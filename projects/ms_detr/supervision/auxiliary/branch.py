@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from detectron2.evaluation import inference_context
@@ -15,6 +15,7 @@ from .head import AuxiliaryHead
 
 if TYPE_CHECKING:
     from ...meta_arch import MSDETR
+    from ..supervision_set import SupervisionSet
 
 
 def auxiliary_heads(model: MSDETR) -> dict[str, AuxiliaryHead]:
@@ -67,7 +68,10 @@ class BranchDetector(nn.Module):
         with inference_context(self.model):
             images = self.model.preprocess(list(batched_inputs))
             memory, _ = self.model.encode(images.tensor, images.image_sizes)
-            pyramid = self.model.supervisions.pyramid(memory, images.image_sizes)
+            supervisions = cast("SupervisionSet", self.model.supervisions)
+            pyramid = supervisions.pyramid(memory, images.image_sizes)
             predictions = auxiliary_heads(self.model)[self.name].predict(pyramid)
         sizes = [self.model.output_size(item) for item in batched_inputs]
-        return [{"instances": found} for found in self.postprocess(predictions, sizes)]
+        # Candidates on padding have a score of zero; suppression may come to them.
+        detections = [found[found.scores != 0] for found in self.postprocess(predictions, sizes)]
+        return [{"instances": found} for found in detections]

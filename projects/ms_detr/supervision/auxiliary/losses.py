@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...losses.focal import focal_sums
+from ...losses.quality import quality_losses
 from ...structures import Targets
 from .head import UNUSED
 
@@ -62,13 +62,10 @@ def quality_focal_loss(
         beta: how strongly predictions that are nearly right are weighted down.
     """
     cells = (pairs.image_P, pairs.candidate_P, targets.labels_G[pairs.object_P])
-    logits_P = logits_BAK[cells]
-    quality_P = quality_P.to(logits_P.dtype)
-    miss_P = (logits_P.sigmoid() - quality_P).abs().pow(beta)
-    entropy_P = F.binary_cross_entropy_with_logits(logits_P, quality_P, reduction="none")
+    loss_P = quality_losses(logits_BAK[cells], quality_P, beta)
     # Where 0 is learnt, this is the focal loss of background without its weight.
     background_1X = _background(logits_BAK, object_BA, cells)
-    return (miss_P * entropy_P).sum() + focal_sums(background_1X, beta)[0]
+    return loss_P.sum() + focal_sums(background_1X, beta)[0]
 
 
 def _background(logits_BAK: Tensor, object_BA: Tensor, cells: tuple[Tensor, ...]) -> Tensor:

@@ -22,9 +22,10 @@ def load(name: str):
 def shrink(model, num_classes: int = 5):
     """A copy of a model's config with the same classes and few channels, layers and queries."""
     model = copy.deepcopy(model)
-    model.backbone = small_resnet([16, 32, 64, 128], num_blocks=1)
     widths = {"res2": 16, "res3": 32, "res4": 64, "res5": 128}
     model.neck.in_channels = {name: widths[name] for name in model.neck.in_channels}
+    stages = list(widths).index(list(model.neck.in_channels)[-1]) + 1
+    model.backbone = small_resnet(list(widths.values())[:stages], num_blocks=1)
     change(model.neck, embed_dim=32, num_groups=8)
     change(model.encoder, num_layers=2, feedforward_dim=48, num_heads=4, num_points=2)
     model.decoder.num_layers = 2

@@ -10,8 +10,8 @@ and one process each.
 
 "official form" is our model with operator, dropout, feed-forward, self-attention, frozen batch
 norm and optimizer as the published code has them (tools/step_official.py); everything else is ours
-in both arms. "levers" takes them one by one. "collaborative" has auxiliary heads (Co-DETR), alone and
-with mixed supervision; together these are to cost at most 1.05 times what they cost apart.
+in both arms. "levers" takes them one by one. "collaborative" has auxiliary heads (Co-DETR), alone
+and with mixed supervision; together these are to cost at most 1.05 times what they cost apart.
 """
 
 from __future__ import annotations

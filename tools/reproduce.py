@@ -177,7 +177,8 @@ def _disagreements(ledger: Ledger, row: Row, configs: Path) -> list[str]:
         return [f"there is no configs/{row.config}.py"]
     try:
         cfg = load_config(path)
-        load_config(path, ledger.overrides(row))
+        if overrides := ledger.overrides(row):
+            load_config(path, overrides)
     except ConfigError as error:
         return [str(error)]
     wrong = []

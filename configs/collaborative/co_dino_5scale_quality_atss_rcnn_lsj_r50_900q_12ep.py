@@ -4,7 +4,7 @@
 """
 
 from ..common.data.lsj import SIDE
-from ..common.data.lsj import dataloader as jittered
+from ..common.data.lsj import dataloader as _jittered
 from ..common.supervision.collaborative import add_collaborative
 from ..common.supervision.quality import add_quality
 from ..comparators.dino_5scale_r50_900q_12ep import (
@@ -15,7 +15,7 @@ from ..comparators.dino_5scale_r50_900q_12ep import (
     train,
 )
 
-dataloader.train.mapper.augmentations = jittered.train.mapper.augmentations
+dataloader.train.mapper.augmentations = _jittered.train.mapper.augmentations
 # Tested as large as it was trained, as in the released config.
 dataloader.test.mapper.augmentations[0].update(short_edge_length=SIDE, max_size=SIDE)
 add_quality(model)

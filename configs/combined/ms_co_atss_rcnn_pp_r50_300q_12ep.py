@@ -3,16 +3,8 @@
 12 epochs on COCO; not published.
 """
 
-from ..baselines.deformable_detr_pp_r50_300q_12ep import (
-    dataloader,
-    lr_multiplier,
-    model,
-    optimizer,
-    train,
-)
 from ..common.supervision.collaborative import add_collaborative
-from ..common.supervision.mixed import mix_c
+from ..ms_detr.ms_detr_pp_r50_300q_12ep import dataloader, lr_multiplier, model, optimizer, train
 
-mix_c(model)
 add_collaborative(model, "atss", "faster_rcnn")
 train.output_dir = "output/ms_co_atss_rcnn_pp_r50_300q_12ep"

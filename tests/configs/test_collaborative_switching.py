@@ -17,9 +17,9 @@ DOCUMENT = CONFIGS.parent / "docs" / "collaborative.md"
 
 
 def blocks() -> list[str]:
-    """The indented blocks of the document."""
-    found = re.findall(r"(?:^    .*\n)+", DOCUMENT.read_text(), re.MULTILINE)
-    return [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in found]
+    """The indented blocks of the document, with the empty lines in them."""
+    found = re.findall(r"(?:^    .*\n|^\n(?=    ))+", DOCUMENT.read_text(), re.MULTILINE)
+    return [re.sub(r"^    ", "", block.strip("\n") + "\n", flags=re.MULTILINE) for block in found]
 
 
 def command_lines() -> list[list[str]]:

@@ -29,17 +29,6 @@ OTHERS = [name for name in RECIPES if re.search(_elsewhere, name)]
 MASKS = files("mask")
 LVIS = files("lvis")
 EXPERIMENTS = RECIPES + MASKS + LVIS + files("demo", "custom")
-# Of the models and recipes with auxiliary heads these are trained by default, the others if slow
-# tests are: all are made of the same parts.
-TRAINED_CO = {
-    "models/co_deformable_detr.py",
-    "models/co_conditional_detr_r50.py",
-    "models/ms_co_dino_5scale.py",
-    "models/ms_co_small.py",
-    "collaborative/co_deformable_detr_pp_six_r50_300q_12ep.py",
-    "combined/ms_co_atss_rcnn_dab_r50_300q_36ep.py",
-    "demo/shapes_co.py",
-}
 DROPS = {12: 11, 24: 20, 36: 30, 50: 40}  # epochs of a training: epochs before the rate drops
 
 
@@ -58,15 +47,8 @@ def epochs_of(name: str) -> int:
     return int(re.search(r"_(\d+)ep\.py", name)[1])
 
 
-def mostly_slow(names: list[str]) -> list:
-    """The same names; those with auxiliary heads are marked as slow, but for a few."""
-    slow = [re.search(r"[/_]co_", name) and name not in TRAINED_CO for name in names]
-    return [pytest.param(n, marks=pytest.mark.slow) if s else n for n, s in zip(names, slow)]
-
-
 def test_every_experiment_is_found():
     assert len(RECIPES) >= 118 and len(EXPERIMENTS) >= 130 and len(OTHERS) >= 84
-    assert {*EXPERIMENTS, *files("models")} >= TRAINED_CO
     assert {epochs_of(name) for name in RECIPES} == set(DROPS)
 
 
@@ -127,13 +109,13 @@ def train_and_detect(node, counts, freeze=()) -> None:
             assert found.pred_masks.dtype == torch.bool
 
 
-@pytest.mark.parametrize("name", mostly_slow(EXPERIMENTS))
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_shrunken_model_trains_and_detects(name):
     cfg = loaded(name)
     train_and_detect(shrink(cfg.model), (2, 1), cfg.train.freeze)
 
 
-@pytest.mark.parametrize("name", mostly_slow(files("models")))
+@pytest.mark.parametrize("name", files("models"))
 def test_batch_without_objects(name):
     train_and_detect(shrink(loaded(name).model), (0, 0))
 

@@ -5,11 +5,13 @@
 #   DETECTRON2_FROM  another detectron2 than the registry's 0.5     make test VENV=.venv-main DETECTRON2_FROM=../detectron2
 #   PYTEST_ARGS      more arguments for pytest                     make test PYTEST_ARGS="-k assigners"
 #   FORCE_CUDA=1     build the CUDA kernels without a GPU           make build FORCE_CUDA=1
+#   JOBS             trainings at once, one thread each              make compare-co JOBS=2
 
 PYTHON ?= python3
 VENV ?= .venv
 DETECTRON2_FROM ?=
 PYTEST_ARGS ?=
+JOBS ?= 1
 
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
@@ -35,7 +37,7 @@ endef
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup build lint format type test test-slow test-gpu cuda-check demo demo-masks demo-compare doctor clean
+.PHONY: help setup build lint format type test test-slow test-gpu cuda-check demo demo-masks demo-compare compare-co doctor clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' \
@@ -123,6 +125,9 @@ demo-masks: setup ## the demo with masks; see output/demo_masks
 
 demo-compare: setup ## the demo with and without one-to-many supervision, three seeds
 	$(BIN)/python tools/demo.py --compare --output output/demo_compare
+
+compare-co: setup ## the demo with and without auxiliary heads (Co-DETR), alone and with mixed supervision, three seeds
+	$(BIN)/python tools/demo.py --compare-co --jobs $(JOBS) --output output/demo_compare_co
 
 doctor: setup ## say what is installed, what is missing and how to mend it
 	$(BIN)/python -m ms_detr.doctor

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from detectron2.config import LazyConfig, instantiate
 from detectron2.structures import BitMasks, Boxes, Instances
+from omegaconf import OmegaConf
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 small_resnet = LazyConfig.load(str(CONFIGS / "common/backbones/resnet.py"), "small_resnet")
@@ -21,10 +22,10 @@ def load(name: str):
 def shrink(model, num_classes: int = 5):
     """A copy of a model's config with the same classes and few channels, layers and queries."""
     model = copy.deepcopy(model)
-    model.backbone = small_resnet([16, 32, 64, 128], num_blocks=1)
-    widths = {"res3": 32, "res4": 64, "res5": 128}
-    coarsest = list(widths)[-len(model.neck.in_channels) :]
-    model.neck.in_channels = {name: widths[name] for name in coarsest}
+    widths = {"res2": 16, "res3": 32, "res4": 64, "res5": 128}
+    model.neck.in_channels = {name: widths[name] for name in model.neck.in_channels}
+    stages = list(widths).index(list(model.neck.in_channels)[-1]) + 1
+    model.backbone = small_resnet(list(widths.values())[:stages], num_blocks=1)
     change(model.neck, embed_dim=32, num_groups=8)
     change(model.encoder, num_layers=2, feedforward_dim=48, num_heads=4, num_points=2)
     model.decoder.num_layers = 2
@@ -36,7 +37,18 @@ def shrink(model, num_classes: int = 5):
         maps = {name: channels[name] for name in model.mask_head.in_channels}
         model.mask_head.update(in_channels=maps, num_groups=2)
         model.supervisions.one_to_one.masks.points.num_points = 200
+    if "adapter" in (model.supervisions or {}):
+        shrink_heads(model.supervisions)
     return model
+
+
+def shrink_heads(supervisions) -> None:
+    """Few channels and regions for auxiliary heads, in place."""
+    supervisions.adapter.num_groups = 8
+    for supervision in supervisions.values():
+        source = supervision.get("source") if OmegaConf.is_config(supervision) else None
+        if source is not None and "head" in source:
+            change(source.head, hidden_dim=24, proposals=30, samples=16)
 
 
 def change(node, **values) -> None:

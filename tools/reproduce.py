@@ -24,7 +24,7 @@ from ms_detr.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LEDGER = REPOSITORY / "docs" / "reproduce.md"
-FOLDERS = ("ms_detr", "baselines", "variants", "comparators", "combined")
+FOLDERS = ("ms_detr", "baselines", "variants", "comparators", "combined", "collaborative")
 ITERATIONS_PER_EPOCH = 7393  # of 16 images, see configs/common/schedule.py
 BATCH = 16
 
@@ -177,7 +177,8 @@ def _disagreements(ledger: Ledger, row: Row, configs: Path) -> list[str]:
         return [f"there is no configs/{row.config}.py"]
     try:
         cfg = load_config(path)
-        load_config(path, ledger.overrides(row))
+        if overrides := ledger.overrides(row):
+            load_config(path, overrides)
     except ConfigError as error:
         return [str(error)]
     wrong = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from detectron2.layers import Conv2d
 from step_official import bfloat16, checkpointed, official_form
@@ -48,11 +48,14 @@ class Comparison:
         base: name of the latter.
         models: by the name that figures give them.
         size: height and width of the images.
+        unions: models that are several others at once, by name: what they cost beyond the base is
+            compared with what the others cost together.
     """
 
     base: str
     models: dict[str, Model]
     size: tuple[int, int]
+    unions: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 _small = ("model.queries.num_queries=300",)
@@ -67,6 +70,20 @@ _methods = {
     "DN-DETR": Model("comparators/dn_deformable_detr_pp_r50_300q_12ep"),
     "DINO": Model("comparators/dino_4scale_r50_900q_12ep", overrides=_small),
 }
+# Heads in the order of the paper's Table 7.
+_collaborative = {
+    "one-to-one": _methods["one-to-one"],
+    "Co K=1": Model("collaborative/co_deformable_detr_pp_atss_r50_300q_12ep"),
+    "Co K=2": Model("collaborative/co_deformable_detr_pp_atss_rcnn_r50_300q_12ep"),
+    "Co K=3": Model("collaborative/co_deformable_detr_pp_atss_rcnn_paa_r50_300q_12ep"),
+    "Co K=6": Model("collaborative/co_deformable_detr_pp_six_r50_300q_12ep"),
+    "MS": Model("ms_detr/ms_detr_pp_r50_300q_12ep"),
+    "H-DETR": _methods["H-DETR"],
+    "Group DETR": _methods["Group DETR"],
+    "MS + Co K=1": Model("combined/ms_co_atss_pp_r50_300q_12ep"),
+    "MS + Co K=2": Model("combined/ms_co_atss_rcnn_pp_r50_300q_12ep"),
+}
+UNION_GOAL = 1.05  # what a union costs beyond the base / what its parts cost together
 _recipe = "ms_detr/ms_detr_r50_300q_12ep"
 _official = ("optimizer.fused=null",)
 
@@ -114,11 +131,25 @@ COMPARISONS = {
         (256, 320),
     ),
     "methods": Comparison("one-to-one", _methods, (512, 672)),
+    "collaborative": Comparison(
+        "one-to-one",
+        _collaborative,
+        (256, 320),
+        unions={"MS + Co K=1": ("MS", "Co K=1"), "MS + Co K=2": ("MS", "Co K=2")},
+    ),
 }
 _quick_methods = {
     "one-to-one": Model("models/ms_detr_small", overrides=("~model.supervisions.mixed",)),
     "MS-DETR": Model("models/ms_detr_small"),
 }
+
+
+def _small_co(*left_out: str) -> Model:
+    return Model(
+        "models/ms_co_small", overrides=tuple(f"~model.supervisions.{name}" for name in left_out)
+    )
+
+
 QUICK = {
     "levers": Comparison(
         "ours",
@@ -144,4 +175,15 @@ QUICK = {
         (256, 320),
     ),
     "methods": Comparison("one-to-one", _quick_methods, (256, 320)),
+    "collaborative": Comparison(
+        "one-to-one",
+        {
+            "one-to-one": _small_co("mixed", "atss", "faster_rcnn", "adapter"),
+            "Co K=1": _small_co("mixed", "faster_rcnn"),
+            "MS": _small_co("atss", "faster_rcnn", "adapter"),
+            "MS + Co K=1": _small_co("faster_rcnn"),
+        },
+        (256, 320),
+        unions={"MS + Co K=1": ("MS", "Co K=1")},
+    ),
 }

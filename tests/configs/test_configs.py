@@ -22,9 +22,10 @@ def files(*folders: str) -> list[str]:
     return sorted(str(path.relative_to(CONFIGS)) for path in paths)
 
 
-RECIPES = files("ms_detr", "baselines", "variants", "comparators", "combined")
-# Their published values are in test_single_scale.py and test_methods.py.
-OTHERS = [name for name in RECIPES if re.search("conditional|dab|comparators|combined", name)]
+RECIPES = files("ms_detr", "baselines", "variants", "comparators", "combined", "collaborative")
+# Their published values are in test_single_scale.py, test_methods.py and test_collaborative.py.
+_elsewhere = "conditional|dab|comparators|combined|collaborative"
+OTHERS = [name for name in RECIPES if re.search(_elsewhere, name)]
 MASKS = files("mask")
 LVIS = files("lvis")
 EXPERIMENTS = RECIPES + MASKS + LVIS + files("demo", "custom")
@@ -47,7 +48,7 @@ def epochs_of(name: str) -> int:
 
 
 def test_every_experiment_is_found():
-    assert len(RECIPES) >= 75 and len(EXPERIMENTS) >= 86 and len(OTHERS) >= 43
+    assert len(RECIPES) >= 118 and len(EXPERIMENTS) >= 130 and len(OTHERS) >= 84
     assert {epochs_of(name) for name in RECIPES} == set(DROPS)
 
 

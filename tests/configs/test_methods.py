@@ -27,6 +27,9 @@ METHODS = {
     "dn": {"denoising"},
     "cdn": {"denoising"},
     "dino": {"denoising"},
+    "co": {"adapter"},
+    "atss": {"atss"},
+    "rcnn": {"faster_rcnn"},
 }
 
 
@@ -50,7 +53,7 @@ def recipes_with(*parts: str) -> list[str]:
 
 
 def test_recipes_are_found():
-    assert len(RECIPES) >= 33 and all(set(words(name)) & set(METHODS) for name in RECIPES)
+    assert len(RECIPES) >= 43 and all(set(words(name)) & set(METHODS) for name in RECIPES)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -148,7 +151,7 @@ def test_dino(name):
     for supervision in ("one_to_one", "proposals", "denoising"):
         wanted = {"class": 1.0, "l1": 5.0, "giou": 2.0}
         assert weights(model.supervisions[supervision]) == wanted
-    assert cfg.optimizer.lr == 1e-4
+    assert cfg.optimizer.lr == (2e-4 if "co" in words(name) else 1e-4)  # as their authors had it
 
 
 @pytest.mark.parametrize("name", recipes_with("ms"))

@@ -27,12 +27,13 @@ ADDITIONS = {
     "hybrid": ("hybrid", "add_hybrid", {"num_queries": 15, "repeats": 2}),
     "dn": ("denoising", "add_denoising", {"groups": 2}),
     "cdn": ("denoising", "add_contrastive_denoising", {"pairs": 7}),
+    "co": ("collaborative", "add_atss", {}),
 }
 NEEDS_BOXES = {"dn", "cdn"}
 SETS = [(name,) for name in ADDITIONS] + [
     pair for pair in itertools.combinations(ADDITIONS, 2) if pair != ("dn", "cdn")
 ]
-SETS += [("mixed", "group", "hybrid", "cdn")]
+SETS += [("mixed", "group", "hybrid", "cdn", "co")]
 OTHERS = ("dino", "dab_detr_r50", "dab_deformable_detr_r50", "conditional_detr_r50")
 POINTS = ("one_stage", "conditional")  # start from points: no noise of boxes
 
@@ -44,7 +45,7 @@ def fitting(base: str, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 CASES = list(itertools.product(BASES, SETS))
-CASES += itertools.product(OTHERS, [("group", "hybrid", "dn"), ("mixed", "cdn")])
+CASES += itertools.product(OTHERS, [("group", "hybrid", "dn"), ("mixed", "cdn", "co")])
 CASES = dict.fromkeys((base, fitting(base, names)) for base, names in CASES)
 CASES = [(base, names) for base, names in CASES if names]
 
@@ -100,7 +101,7 @@ def test_primary_states_do_not_depend_on_the_set(base, names):
 def test_every_parameter_learns_and_losses_are_named_after_their_supervision(base, names):
     model = build(base, names)
     losses = model(BATCH)
-    assert {key.split("/")[0] for key in losses} == set(model.supervisions.keys())
+    assert {key.split("/")[0] for key in losses} == {name for name, _ in model.supervisions.named()}
     sum(losses.values()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name

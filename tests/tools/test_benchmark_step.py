@@ -63,16 +63,55 @@ def test_figures(tool, tmp_path, capsys):
         "masks / boxes: peak memory",
         "MS-DETR / one-to-one: time of a step",
         "MS-DETR / one-to-one: peak memory",
+        "Co K=1 / one-to-one: time of a step",
+        "Co K=1 / one-to-one: peak memory",
+        "MS / one-to-one: time of a step",
+        "MS / one-to-one: peak memory",
+        "MS + Co K=1 / one-to-one: time of a step",
+        "MS + Co K=1 / one-to-one: peak memory",
+        "MS + Co K=1 / MS and Co K=1: time of a step beyond one-to-one",
+        "MS + Co K=1 / MS and Co K=1: peak memory beyond one-to-one",
         "decoder, 11 groups of 30: one pass / 11 passes",
         "self-attention, 11 groups of 30: one masked attention / group by group",
     ]
-    for figure, unit in zip(figures[:8], ("ms", "MiB") * 4):
+    for figure, unit in zip(figures[:14], ("ms", "MiB") * 7):
         ours, base = figure["name"].partition(":")[0].split(" / ")
         arms = figure["arms"]
         assert figure["value"] == pytest.approx(arms[f"{ours} {unit}"] / arms[f"{base} {unit}"])
         assert all(value > 0 for value in arms.values())
     assert code in (0, 1) and "peak memory" in capsys.readouterr().out
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_union_is_compared_with_the_sum_of_its_parts(tool):
+    """30 more than the base against 5 and 20 more."""
+    sizes = {"base": 100.0, "one": 105.0, "other": 120.0, "both": 130.0}
+    figure = tool.union_figure("peak memory", "MiB", sizes, "base", "both", ["one", "other"])
+    assert figure.name == "both / one and other: peak memory beyond base"
+    assert figure.value == pytest.approx(30 / 25) and figure.reached is False
+    assert figure.arms == {f"{name} MiB": sizes[name] for name in ("both", "one", "other", "base")}
+    met = tool.union_figure("x", "ms", sizes | {"both": 126.0}, "base", "both", ["one", "other"])
+    assert met.value == pytest.approx(1.04) and met.reached is True
+    nothing = tool.union_figure(
+        "x", "ms", sizes | {"other": 95.0}, "base", "both", ["one", "other"]
+    )
+    assert nothing.value is None and nothing.reached is None
+
+
+def test_collaborative_models_are_those_of_the_papers_table(tool):
+    """Table 7, from one head to six, and what is compared with the sum of its parts."""
+    comparison = tool.COMPARISONS["collaborative"]
+    entries = {
+        name: set(tool.load_config(tool.CONFIGS / f"{model.file}.py").model.supervisions)
+        for name, model in comparison.models.items()
+    }
+    base = entries["one-to-one"]
+    extra = {name: names - base - {"adapter"} for name, names in entries.items()}
+    assert extra["Co K=1"] == {"atss"} and extra["Co K=2"] == {"atss", "faster_rcnn"}
+    assert extra["Co K=3"] == {"atss", "faster_rcnn", "paa"} and len(extra["Co K=6"]) == 6
+    for union, parts in comparison.unions.items():
+        assert extra[union] == set().union(*(extra[part] for part in parts))
+    assert set(comparison.unions) == {"MS + Co K=1", "MS + Co K=2"}
 
 
 def test_goals(tool):

@@ -24,6 +24,7 @@ __all__ = [
     "FCOSHead",
     "FasterRCNNHead",
     "GFLHead",
+    "GFLHead",
     "MultiScaleAdapter",
     "PAAHead",
     "PyramidOfOneLevel",

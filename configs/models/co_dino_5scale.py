@@ -1,0 +1,8 @@
+"""Co-DINO, five levels, as released: ATSS and Faster R-CNN, quality focal loss, soft-NMS."""
+
+from ..common.supervision.collaborative import add_collaborative
+from ..common.supervision.quality import add_quality
+from .dino_5scale import model
+
+add_quality(model)
+add_collaborative(model, "atss", "faster_rcnn")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -146,32 +147,32 @@ class DenseHead(AuxiliaryHead):
         return LayerPredictions(scores_BAK.logit(), pyramid.fractions(torch.stack(boxes)))
 
 
-def centerness(points_P2: Tensor, boxes_P4: Tensor) -> Tensor:
-    """How central points lie in their boxes, in [0, 1] (FCOS, equation 3); 0 outside."""
-    before_P2 = points_P2 - boxes_P4[:, :2]
-    behind_P2 = boxes_P4[:, 2:] - points_P2
-    near_P2, far_P2 = torch.minimum(before_P2, behind_P2), torch.maximum(before_P2, behind_P2)
-    return (near_P2.relu() / far_P2).prod(1).sqrt()
+class QualityHead(DenseHead):
+    """A dense head that also says how good a candidate is; good ones count more.
 
-
-class CenternessHead(DenseHead):
-    """A dense head that also says how central a candidate lies; central ones count more.
-
-    The box loss is weighted by centerness, and divided by the sum of these weights; centerness
-    itself is taught by binary cross-entropy.  Scores are the product of class and centerness.
+    The box loss is weighted by quality, and divided by the sum of these weights; quality itself is
+    taught by binary cross-entropy.  Scores are the product of class and quality.
 
     Args:
-        centerness_weight: factor of the loss.
-        others: see :class:`DenseHead`.
+        quality_name: of the loss.
+        quality_weight: factor of the loss.
+        others: see :class:`DenseHead`; the tower has an output for quality.
     """
 
-    def __init__(self, *, centerness_weight: float, **others):
+    def __init__(self, *, quality_name: str, quality_weight: float, **others: Any):
         super().__init__(**others)
-        require_number(f"centerness_weight of {type(self).__name__}", centerness_weight, 0)
-        self.centerness_weight = centerness_weight
+        require_number(f"{quality_name}_weight of {type(self).__name__}", quality_weight, 0)
+        self.quality_name, self.quality_weight = quality_name, quality_weight
+
+    @abstractmethod
+    def quality(
+        self, output: DenseOutput, grid: AnchorGrid, pairs: Pairs, boxes_G4: Tensor
+    ) -> Tensor:
+        """How good the positives are (P,), in [0, 1]; nothing is learned through it."""
 
     def scores(self, output: DenseOutput) -> Tensor:
-        return output.logits_BAK.sigmoid() * output.quality_BA[..., None].sigmoid()
+        quality_BA = cast(Tensor, output.quality_BA).sigmoid()
+        return output.logits_BAK.sigmoid() * quality_BA[..., None]
 
     def losses(
         self,
@@ -183,15 +184,45 @@ class CenternessHead(DenseHead):
     ) -> dict[str, Tensor]:
         pairs = Pairs.of(object_BA)
         number = shared_normalizer(output.logits_BAK.new_tensor(float(len(pairs.object_P))))
-        anchors_P4 = grid.boxes_A4[pairs.candidate_P]
-        points_P2 = (anchors_P4[:, :2] + anchors_P4[:, 2:]) / 2
-        central_P = centerness(points_P2, boxes_G4[pairs.object_P])
-        of_boxes_P = self.giou_losses(output, grid, pairs, boxes_G4) * central_P
+        quality_P = self.quality(output, grid, pairs, boxes_G4)
+        of_boxes_P = self.giou_losses(output, grid, pairs, boxes_G4) * quality_P
         of_class = focal_loss(output.logits_BAK, object_BA, pairs, targets)
-        logits_P = output.quality_BA[pairs.image_P, pairs.candidate_P].to(central_P.dtype)
-        of_centers = F.binary_cross_entropy_with_logits(logits_P, central_P, reduction="sum")
+        logits_BA = cast(Tensor, output.quality_BA)
+        logits_P = logits_BA[pairs.image_P, pairs.candidate_P].to(quality_P.dtype)
+        of_quality = F.binary_cross_entropy_with_logits(logits_P, quality_P, reduction="sum")
         return {
             "class": self.class_weight * of_class / number,
-            "giou": self.box_weight * of_boxes_P.sum() / shared_normalizer(central_P.sum()),
-            "centerness": self.centerness_weight * of_centers / number,
+            "giou": self.box_weight * of_boxes_P.sum() / shared_normalizer(quality_P.sum()),
+            self.quality_name: self.quality_weight * of_quality / number,
         }
+
+
+def centerness(points_P2: Tensor, boxes_P4: Tensor) -> Tensor:
+    """How central points lie in their boxes, in [0, 1] (FCOS, equation 3); 0 outside."""
+    before_P2 = points_P2 - boxes_P4[:, :2]
+    behind_P2 = boxes_P4[:, 2:] - points_P2
+    near_P2, far_P2 = torch.minimum(before_P2, behind_P2), torch.maximum(before_P2, behind_P2)
+    return (near_P2.relu() / far_P2).prod(1).sqrt()
+
+
+class CenternessHead(QualityHead):
+    """A dense head whose good candidates are the central ones.
+
+    Args:
+        centerness_weight: factor of the loss.
+        others: see :class:`DenseHead`.
+    """
+
+    def __init__(self, *, centerness_weight: float, **others: Any):
+        super().__init__(quality_name="centerness", quality_weight=centerness_weight, **others)
+
+    def quality(
+        self,
+        output: DenseOutput,  # noqa: ARG002
+        grid: AnchorGrid,
+        pairs: Pairs,
+        boxes_G4: Tensor,
+    ) -> Tensor:
+        anchors_P4 = grid.boxes_A4[pairs.candidate_P]
+        points_P2 = (anchors_P4[:, :2] + anchors_P4[:, 2:]) / 2
+        return centerness(points_P2, boxes_G4[pairs.object_P])

@@ -42,6 +42,8 @@ from benchmarking import (
 from scaling_models import MIB, WORK, Sizes, peaks_of
 from scaling_plot import draw
 
+from ms_detr.host_memory import keep_freed_memory
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -164,6 +166,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     check_arguments(parser, options)
     torch.set_num_threads(options.threads)
+    if options.device == "cpu":
+        keep_freed_memory()  # as train_net.py does
     if options.peaks_of:
         texts = [text.partition(":") for text in options.peaks_of]
         jobs = [(work, Sizes.of(sizes)) for work, _, sizes in texts]

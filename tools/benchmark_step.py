@@ -45,6 +45,7 @@ from step_plot import draw
 
 from ms_detr.config import load_config
 from ms_detr.engine.meters import DeviceMemory, HostMemory
+from ms_detr.host_memory import keep_freed_memory
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 IMAGES, OBJECTS = 2, 7
@@ -224,6 +225,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     check_arguments(parser, options)
     torch.set_num_threads(options.threads)
+    if options.device == "cpu":
+        keep_freed_memory()  # as train_net.py does
     if options.peak_of:
         title, name = options.peak_of
         comparison = comparisons(options)[title]

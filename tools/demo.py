@@ -34,13 +34,8 @@ MASKS = REPOSITORY / "configs" / "demo" / "shapes_mask.py"
 COLLABORATIVE = REPOSITORY / "configs" / "demo" / "shapes_co.py"
 TASKS = {"bbox": "boxes", "segm": "masks"}
 MAKER = {"num_train": 3000, "num_val": 200, "image_size": 128, "seed": 0}
-ON_A_CPU = {
-    # glibc hands large buffers back and pays for fresh pages in the next step: keep them.
-    "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
-    # Threads wait busily for one another only shortly: other programs need the cores too.
-    "GOMP_SPINCOUNT": "2000",
-}
+# Threads wait busily for one another only shortly: other programs need the cores too.
+ON_A_CPU = {"GOMP_SPINCOUNT": "2000"}
 # Six trainings in the time of three; every schedule is relative to its length.
 COMPARED = ["train.max_iter=700", "train.eval_period=0"]
 

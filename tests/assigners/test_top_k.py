@@ -12,7 +12,7 @@ from ms_detr.assigners import (
     ReleasedTopKAssigner,
     TopKAssigner,
 )
-from ms_detr.assigners.selection import favourites, top_k_first
+from ms_detr.assigners.selection import favourites, lowest_k_first, top_k_first
 from ms_detr.registry import ASSIGNERS
 from ms_detr.structures import LayerPredictions, Targets
 
@@ -266,6 +266,15 @@ def test_top_k_takes_the_first_of_equals(dtype):
         order = [sorted(range(columns), key=lambda c: (-row[c], c))[:7] for row in score.tolist()]
         assert column.tolist() == order
         assert torch.equal(value, score.gather(1, column))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_lowest_k_takes_the_first_of_equals(dtype):
+    generator = torch.Generator().manual_seed(0)
+    for columns in (1, 5, 63, 64, 900):
+        cost = torch.randint(0, 5, (20, columns), generator=generator).to(dtype) * 1e-3
+        order = [sorted(range(columns), key=lambda c: (row[c], c))[:7] for row in cost.tolist()]
+        assert lowest_k_first(cost, 7).tolist() == order
 
 
 def test_favourites_of_images_without_objects():

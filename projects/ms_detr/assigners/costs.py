@@ -13,8 +13,8 @@ from ..registry import MATCH_COSTS
 from ..structures import LayerPredictions, Targets
 from .mask_costs import MaskMatchCost, mask_prices
 
-# Pairs that are priced at the same time: their intermediate results take up to 80 MB in float32.
-_PAIRS = 2**20
+# Pairs that are priced at the same time: their intermediate results take up to 160 MB in float32.
+_PAIRS = 2**21
 
 
 class MatchCost:

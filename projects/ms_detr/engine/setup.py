@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from ..config import load_config
 from ..errors import ConfigError
+from ..host_memory import keep_freed_memory
 from .checks import check_settings, dataset_names
 from .device import resolve_amp, resolve_device
 from .log_files import tolerate_full_disk
@@ -37,6 +38,8 @@ _KNOWN_WARNINGS = (
 
 def setup(args: argparse.Namespace) -> DictConfig:
     """Loads and checks the config, registers its data set, and starts logs and random numbers.
+
+    On a CPU the process keeps the memory that it frees, see :mod:`ms_detr.host_memory`.
 
     Args:
         args: of ``detectron2.engine.default_argument_parser``.
@@ -58,6 +61,8 @@ def setup(args: argparse.Namespace) -> DictConfig:
     for message in _KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message=message, category=UserWarning)
     _start(cfg, args)
+    if device.type == "cpu":
+        keep_freed_memory()
     tolerate_full_disk()
     return cfg
 

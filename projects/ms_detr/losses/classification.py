@@ -30,40 +30,30 @@ class FocalLoss(LossTerm):
         self.alpha, self.gamma = alpha, gamma
 
     def __call__(self, lesson: Lesson) -> Tensor:
-        assignment, cells = lesson.assignment, label_cells(lesson)
-        object_DP = -lesson.predictions.logits_BNK[cells].expand_as(lesson.elsewhere_DP)
-        object_DP = object_DP.masked_fill(
-            lesson.elsewhere_DP | ~assignment.labelled_P, -float("inf")
+        # Labelled cells as objects, and as the background that they are not.
+        left_out_DP = lesson.elsewhere_DP | ~lesson.assignment.labelled_P
+        cell_DP = label_logits(lesson).expand_as(left_out_DP)
+        object_DP, taken_DP = (
+            signed_DP.masked_fill(left_out_DP, -float("inf")) for signed_DP in (-cell_DP, cell_DP)
         )
-        loss_D = self.alpha * focal_sums(object_DP, self.gamma)
-        loss_D = loss_D.add(background_sums(lesson, cells, self.gamma), alpha=1 - self.alpha)
-        return loss_D / assignment.normalizer
+        sums = focal_sums(torch.cat([object_DP, taken_DP]), self.gamma)
+        object_D, taken_D = sums.chunk(2)
+        loss_D = self.alpha * object_D
+        background_D = background_sums(lesson, self.gamma) - taken_D
+        return loss_D.add(background_D, alpha=1 - self.alpha) / lesson.assignment.normalizer
 
 
-Cells = tuple[Tensor, Tensor, Tensor]
-
-
-def label_cells(lesson: Lesson) -> Cells:
-    """Image, query and class of every slot: indices into the logits."""
+def label_logits(lesson: Lesson) -> Tensor:
+    """Logits (P,) that the queries of all slots have for the class of the slot's object."""
     assignment = lesson.assignment
-    return assignment.image_P, assignment.query_P, lesson.targets.labels_G[assignment.target_P]
+    label_P = lesson.targets.labels_G[assignment.target_P]
+    return lesson.predictions.logits_BNK[assignment.image_P, assignment.query_P, label_P]
 
 
-def background_sums(lesson: Lesson, cells: Cells, gamma: float) -> Tensor:
-    """Focal losses (layers,) of everything but the classes of labelled pairs, without a weight.
-
-    Args:
-        lesson: who is taught what.
-        cells: of :func:`label_cells`.
-        gamma: at least 0.
-    """
-    predictions, labelled_P = lesson.predictions, lesson.assignment.labelled_P
-    logits, nothing = predictions.logits_BNK, -float("inf")
-    # Adding takes the labelled pairs away from the background; writing could not, for another
-    # slot may name the same query and class.
-    taken_P = torch.full_like(labelled_P, nothing, dtype=logits.dtype)
-    taken_P = taken_P.masked_fill(~labelled_P, 0.0)
-    background = logits.index_put(cells, taken_P, accumulate=True)
+def background_sums(lesson: Lesson, gamma: float) -> Tensor:
+    """Focal losses (layers,), without a weight, of calling everything background."""
+    predictions = lesson.predictions
+    logits = predictions.logits_BNK
     if predictions.counted_BN is not None:
-        background = background.masked_fill(~predictions.counted_BN[..., None], nothing)
-    return focal_sums(background.reshape(predictions.layers, -1), gamma)
+        logits = logits.masked_fill(~predictions.counted_BN[..., None], -float("inf"))
+    return focal_sums(logits.reshape(predictions.layers, -1), gamma)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -9,7 +10,7 @@ from ..arguments import require_number
 from ..overlap import corners_of, intersection_over_union
 from ..registry import LOSSES
 from ..structures import Lesson
-from .classification import background_sums, label_cells
+from .classification import background_sums, label_logits
 from .term import LossTerm
 
 
@@ -41,13 +42,15 @@ class QualityFocalLoss(LossTerm):
         self.beta = beta
 
     def __call__(self, lesson: Lesson) -> Tensor:
-        cells, unlabelled_P = label_cells(lesson), ~lesson.assignment.labelled_P
+        unlabelled_P = ~lesson.assignment.labelled_P
         # Logits of other slots may be anything: zeros in their place have a finite gradient.
-        logits_P = lesson.predictions.logits_BNK[cells].masked_fill(unlabelled_P, 0.0)
-        loss_P = quality_losses(logits_P, pair_overlaps(lesson), self.beta)
-        loss_P = loss_P.masked_fill(unlabelled_P, 0.0)
-        background_D = background_sums(lesson, cells, self.beta) / lesson.assignment.normalizer
-        return lesson.mean_by_layer(loss_P) + background_D
+        logits_P = label_logits(lesson).masked_fill(unlabelled_P, 0.0)
+        quality_P = pair_overlaps(lesson)
+        # In the place of what labelled pairs would lose as background, like everything else.
+        loss_P = quality_losses(logits_P, quality_P, self.beta)
+        loss_P = loss_P - quality_losses(logits_P, torch.zeros_like(quality_P), self.beta)
+        background_D = background_sums(lesson, self.beta) / lesson.assignment.normalizer
+        return lesson.mean_by_layer(loss_P.masked_fill(unlabelled_P, 0.0)) + background_D
 
 
 def quality_losses(logits_P: Tensor, quality_P: Tensor, beta: float) -> Tensor:

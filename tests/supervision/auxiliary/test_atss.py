@@ -79,7 +79,7 @@ def test_losses_and_gradients_are_those_of_the_slow_form():
 
 def test_weights_of_the_released_configs():
     head = ATSSHead(num_classes=80, strides=(8, 16, 32, 64, 128))
-    weights = [head.class_weight, head.box_weight, head.centerness_weight]
+    weights = [head.class_weight, head.box_weight, head.quality_weight]
     assert [weight * 2 * 6 for weight in weights] == [12, 24, 12]
     assert head.assigner.top_k == 9
     assert len(head.tower.class_stack) == len(head.tower.box_stack) == 1

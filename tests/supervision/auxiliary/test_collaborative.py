@@ -235,7 +235,7 @@ def test_objects_that_no_candidate_finds():
             "conditional_detr_r50",
             "boxes._target_",
             BoxEmbedding,
-            "boxes is a BoxEmbedding.*ConditionalQueries, bring pos.* a .*sources.PositionedBoxEmbedding",
+            "boxes is a BoxEmb.*ConditionalQ.*, bring pos.* a .*sources.PositionedBoxEmbedding",
         ),
     ],
 )

@@ -27,14 +27,16 @@ from ms_detr.supervision.auxiliary import (
     UNUSED,
     ATSSHead,
     AuxiliaryMaps,
+    FCOSHead,
     GFLHead,
+    RetinaNetHead,
 )
 from ms_detr.supervision.auxiliary.anchors import anchor_generator, anchor_grid
 from ms_detr.supervision.auxiliary.dense import centerness
 from ms_detr.supervision.auxiliary.losses import Pairs, focal_loss, shared_normalizer
 from ms_detr.supervision.auxiliary.tower import DenseTower
 
-HEADS = [ATSSHead, GFLHead]
+HEADS = [ATSSHead, FCOSHead, GFLHead, RetinaNetHead]
 every_head = pytest.mark.parametrize("kind", HEADS)
 
 
@@ -112,9 +114,10 @@ def test_without_objects_only_classes_learn(kind):
     assert head.tower.classes.weight.grad.abs().sum() > 0
 
 
-@every_head
+@pytest.mark.parametrize("kind", [ATSSHead, FCOSHead, GFLHead])
 def test_objects_without_any_positive(kind):
-    pyramid, targets = batch(objects=[((0, 3, 3, 5, 5),), (), ()])
+    # Neither the corner nor the centre of a cell lies in it.
+    pyramid, targets = batch(objects=[((0, 5, 5, 7, 7),), (), ()])
     output = make(kind)(pyramid, targets)
     assert output.candidates.object_BA.max() == BACKGROUND
     assert all(loss.isfinite() for loss in output.losses.values())
@@ -141,18 +144,20 @@ def test_no_candidate_on_padding(kind):
     head = make(kind)
     pyramid, targets = batch()
     object_BA = head(pyramid, targets).candidates.object_BA
-    assert torch.equal(object_BA == UNUSED, ~head.grid(pyramid).on_image_BA)
+    on_image_BA = head.grid(pyramid).on_image_BA
+    assert (object_BA[~on_image_BA] == UNUSED).all()
+    assert (object_BA[on_image_BA] == BACKGROUND).any()
     predictions = head.predict(pyramid)
     scores = predictions.logits_BNK.sigmoid()
-    assert (scores[object_BA == UNUSED] == 0).all()
-    assert (scores[object_BA != UNUSED] > 0).all()
+    assert (scores[~on_image_BA] == 0).all()
+    assert (scores[on_image_BA] > 0).all()
     for found in NMSDetections()(predictions, SIZES):
         assert len(found)
         assert found.pred_boxes.tensor.isfinite().all()
 
 
 @every_head
-def test_logits_on_padding_teach_nothing(kind):
+def test_logits_of_unused_candidates_teach_nothing(kind):
     head = make(kind)
     pyramid, targets = batch()
     grid, output = head.grid(pyramid), head.tower(pyramid.maps)
@@ -193,7 +198,7 @@ def test_a_batch_is_as_its_images_one_by_one(kind):
     torch.testing.assert_close(together.losses["class"] * number, of_class)
 
 
-@every_head
+@pytest.mark.parametrize("kind", [ATSSHead, GFLHead, RetinaNetHead])
 def test_candidates_know_their_features(kind):
     pyramid, targets = batch()
     candidates = make(kind)(pyramid, targets).candidates
@@ -230,13 +235,21 @@ def test_other_strides_than_those_of_the_maps(kind):
         ("strides", (8, 12.5)),
         ("num_convs", -1),
         ("num_groups", 5),
-        ("top_k", 0),
-        ("scale", 0.0),
         ("class_weight", -1.0),
         ("box_weight", float("nan")),
     ],
 )
 def test_bad_arguments(kind, name, value):
+    refuses(kind, name, value)
+
+
+@pytest.mark.parametrize("kind", [ATSSHead, GFLHead])
+@pytest.mark.parametrize(("name", "value"), [("top_k", 0), ("scale", 0.0)])
+def test_bad_arguments_of_heads_with_one_anchor(kind, name, value):
+    refuses(kind, name, value)
+
+
+def refuses(kind, name, value):
     good = {"num_classes": 3, "strides": STRIDES, "embed_dim": 32}
     with pytest.raises(ValueError, match=name):
         kind(**(good | {name: value}))

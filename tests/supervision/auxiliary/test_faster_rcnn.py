@@ -343,7 +343,7 @@ def test_storage_is_written_to_but_not_needed():
     with EventStorage() as storage:
         inside = head(pyramid, targets).losses
     assert {name: x.item() for name, x in without.items()} == {
-        name: float(x) for name, x in inside.items()
+        name: x.item() for name, x in inside.items()
     }
     assert {"rpn/num_pos_anchors", "roi_head/num_fg_samples"} <= set(storage.latest())
 
@@ -381,6 +381,25 @@ def test_bfloat16():
     assert all(p.grad.isfinite().all() for p in [*head.parameters(), *adapter.parameters()])
 
 
+def test_float64():
+    """What detectron2 computes stays in float32."""
+    head, pyramid, targets = small_head(), maps_of(*SIZES), targets_of(SIZES, *FEW)
+    torch.manual_seed(0)
+    expected = head(pyramid, targets).losses
+    boxes_BN4 = head.predict(pyramid).boxes_BN4
+    head.double()
+    pyramid = AuxiliaryMaps(tuple(features.double() for features in pyramid.maps), STRIDES, SIZES)
+    torch.manual_seed(0)
+    output = head(pyramid, targets)
+    for name, loss in output.losses.items():
+        torch.testing.assert_close(loss, expected[name], rtol=1e-3, atol=1e-5)
+    assert output.candidates.tokens_BTC.dtype == torch.float64
+    assert output.candidates.boxes_BA4.dtype == torch.float64
+    torch.testing.assert_close(
+        head.predict(pyramid).boxes_BN4, boxes_BN4.double(), rtol=1e-3, atol=1e-4
+    )
+
+
 def test_predictions_are_the_best_pairs():
     """All of them here, since there are few proposals."""
     head, pyramid = small_head(), maps_of(*SIZES)
@@ -397,7 +416,7 @@ def test_predictions_are_the_best_pairs():
             scores = logits.softmax(0)
             for k in range(CLASSES):
                 x0, y0, x1, y1 = boxes_by_hand(box.tolist(), deltas[4 * k : 4 * k + 4].tolist())
-                expected.append([float(scores[k]), k, x0, y0, x1, y1])
+                expected.append([scores[k].item(), k, x0, y0, x1, y1])
         scores_NK = predictions.logits_BNK[image].sigmoid()
         assert ((scores_NK > 0).sum(1) <= 1).all()
         scores_N, labels_N = scores_NK.max(1)

@@ -129,13 +129,13 @@ def test_a_size_on_the_border_belongs_to_both_levels():
     found = assigned((160, 160), [(20, 20, 140, 140)])
     assert found[(76.0, 76.0, 8)] == 0
     assert found[(72.0, 72.0, 16)] == 0
-    # Here from (72, 72) of the second it is 64 to the right, where that level begins.
+    # Here it is 64 from (72, 72) of the second to the right, where that level begins.
     found = assigned((160, 160), [(10, 10, 136, 136)])
     assert found[(72.0, 72.0, 16)] == 0
-    # A little smaller, and it is not of the second level any more.
+    # A little less is of the first level only; other points of the second are farther away.
     found = assigned((160, 160), [(10, 10, 135.9, 135.9)])
     assert (72.0, 72.0, 16) not in found
-    assert found[(72.0 + 4, 72.0 + 4, 8)] == 0
+    assert found[(56.0, 72.0, 16)] == 0
 
 
 def test_the_last_level_has_no_largest_size():

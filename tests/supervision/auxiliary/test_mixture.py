@@ -154,6 +154,9 @@ def test_nothing_is_small_where_there_is_nothing():
     values = torch.tensor([[1.0, 2.0, math.nan, 0.0], [1.0, 1.1, 1.2, 9.0]])
     assert likely_small(values, present).tolist() == [[False] * 4, [True, True, False, False]]
     assert likely_small(values[:0], present[:0]).shape == (0, 4)
+    of_none = fit_two_gaussians(values.nan_to_num(), present)
+    for numbers in (of_none.weight_R12, of_none.mean_R12, of_none.variance_R12):
+        assert numbers.isfinite().all()
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

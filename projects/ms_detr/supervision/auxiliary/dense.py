@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -155,10 +156,10 @@ class QualityHead(DenseHead):
     Args:
         quality_name: of the loss.
         quality_weight: factor of the loss.
-        others: see :class:`DenseHead`.
+        others: see :class:`DenseHead`; the tower has an output for quality.
     """
 
-    def __init__(self, *, quality_name: str, quality_weight: float, **others):
+    def __init__(self, *, quality_name: str, quality_weight: float, **others: Any):
         super().__init__(**others)
         require_number(f"{quality_name}_weight of {type(self).__name__}", quality_weight, 0)
         self.quality_name, self.quality_weight = quality_name, quality_weight
@@ -170,7 +171,8 @@ class QualityHead(DenseHead):
         """How good the positives are (P,), in [0, 1]; nothing is learned through it."""
 
     def scores(self, output: DenseOutput) -> Tensor:
-        return output.logits_BAK.sigmoid() * output.quality_BA[..., None].sigmoid()
+        quality_BA = cast(Tensor, output.quality_BA).sigmoid()
+        return output.logits_BAK.sigmoid() * quality_BA[..., None]
 
     def losses(
         self,
@@ -185,7 +187,8 @@ class QualityHead(DenseHead):
         quality_P = self.quality(output, grid, pairs, boxes_G4)
         of_boxes_P = self.giou_losses(output, grid, pairs, boxes_G4) * quality_P
         of_class = focal_loss(output.logits_BAK, object_BA, pairs, targets)
-        logits_P = output.quality_BA[pairs.image_P, pairs.candidate_P].to(quality_P.dtype)
+        logits_BA = cast(Tensor, output.quality_BA)
+        logits_P = logits_BA[pairs.image_P, pairs.candidate_P].to(quality_P.dtype)
         of_quality = F.binary_cross_entropy_with_logits(logits_P, quality_P, reduction="sum")
         return {
             "class": self.class_weight * of_class / number,
@@ -210,7 +213,7 @@ class CenternessHead(QualityHead):
         others: see :class:`DenseHead`.
     """
 
-    def __init__(self, *, centerness_weight: float, **others):
+    def __init__(self, *, centerness_weight: float, **others: Any):
         super().__init__(quality_name="centerness", quality_weight=centerness_weight, **others)
 
     def quality(

@@ -183,8 +183,7 @@ class FasterRCNNHead(AuxiliaryHead):
     def _predictions(self, pooled_RCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (R, K + 1), the last of background, and box deltas (R, 4 * K)."""
         logits, deltas = self.predictor(self.box_head(pooled_RCHW))
-        # What is pooled has the type of coordinates, also where these layers were in bfloat16.
-        return logits.to(pooled_RCHW.dtype), deltas.to(pooled_RCHW.dtype)
+        return logits.float(), deltas.float()  # as detectron2 has all boxes
 
     def _candidates(self, sampled: list[Instances], features_RC: Tensor) -> Candidates:
         """As many places for every image; in those that are left over there is nobody."""
@@ -198,7 +197,7 @@ class FasterRCNNHead(AuxiliaryHead):
             boxes.append(_filled_up(image.proposal_boxes.tensor, self.samples))
         parts = features_RC.split([len(image) for image in sampled])
         return Candidates(
-            boxes_BA4=torch.stack(boxes),
+            boxes_BA4=torch.stack(boxes).to(features_RC.dtype),
             object_BA=torch.stack(objects),
             tokens_BTC=torch.stack([_filled_up(part_RC, self.samples) for part_RC in parts]),
             token_A=torch.arange(self.samples, device=features_RC.device),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.proposal_generator.rpn import RPN, StandardRPNHead
+from torch import Tensor
 
 from .anchors import anchor_generator
 
@@ -27,7 +28,7 @@ def proposal_network(strides: Sequence[int], embed_dim: int, proposals: int, wei
     """
     return RPN(
         in_features=[str(level) for level in range(len(strides))],
-        head=StandardRPNHead(in_channels=embed_dim, num_anchors=len(_SCALES) * len(_RATIOS)),
+        head=_RPNHead(in_channels=embed_dim, num_anchors=len(_SCALES) * len(_RATIOS)),
         anchor_generator=anchor_generator(strides, _SCALES, _RATIOS),
         anchor_matcher=Matcher([0.3, 0.7], [0, -1, 1], allow_low_quality_matches=True),
         box2box_transform=Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0)),
@@ -38,3 +39,11 @@ def proposal_network(strides: Sequence[int], embed_dim: int, proposals: int, wei
         nms_thresh=0.7,
         loss_weight=float(weight),
     )
+
+
+class _RPNHead(StandardRPNHead):
+    """With outputs in float32, as detectron2 has boxes; their suppression wants scores alike."""
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        logits, deltas = super().forward(features)
+        return [x.float() for x in logits], [x.float() for x in deltas]

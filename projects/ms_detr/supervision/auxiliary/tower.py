@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +87,7 @@ class DenseTower(nn.Module):
                 nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        nn.init.constant_(self.classes.bias, -math.log((1 - _PRIOR) / _PRIOR))
+        nn.init.constant_(cast(Tensor, self.classes.bias), -math.log((1 - _PRIOR) / _PRIOR))
         self.per_cell = per_cell
 
     def forward(self, maps: Sequence[Tensor]) -> DenseOutput:

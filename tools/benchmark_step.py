@@ -18,6 +18,7 @@ their memory is counted tensor by tensor.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import sys
@@ -169,17 +170,24 @@ def counted_peaks(title: str, options: argparse.Namespace) -> dict[str, float]:
 
     Processes differ by as much as a method costs; overheads could not be compared.
     """
-    comparison, peaks = comparisons(options)[title], {}
-    for name, model in comparison.models.items():
-        meter = HostMemory() if options.device == "cpu" else DeviceMemory()
-        meter.mark()
-        step = make_step(model, comparison.size, options.device)
-        step()
-        meter.mark()
-        step()  # now with averages of the optimizer
-        meter.mark()
-        peaks[name] = meter.finish()[1]
-    return peaks
+    comparison = comparisons(options)[title]
+    return {
+        name: counted_peak(model, comparison.size, options.device)
+        for name, model in comparison.models.items()
+    }
+
+
+def counted_peak(model: Model, size: tuple[int, int], device: str) -> float:
+    """MiB of tensors during a step, with weights and optimizer."""
+    gc.collect()  # what a model before left behind is not to be freed while this one is counted
+    meter = HostMemory() if device == "cpu" else DeviceMemory()
+    meter.mark()
+    step = make_step(model, size, device)
+    step()
+    meter.mark()
+    step()  # now with averages of the optimizer
+    meter.mark()
+    return meter.finish()[1]
 
 
 def union_figure(

@@ -11,12 +11,14 @@ and one process each.
 "official form" is our model with operator, dropout, feed-forward, self-attention, frozen batch
 norm and optimizer as the published code has them (tools/step_official.py); everything else is ours
 in both arms. "levers" takes them one by one. "collaborative" has auxiliary heads (Co-DETR), alone
-and with mixed supervision; together these are to cost at most 1.05 times what they cost apart.
+and with mixed supervision; together these are to cost at most 1.05 times what they cost apart, and
+their memory is counted tensor by tensor.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import sys
@@ -43,6 +45,7 @@ from step_models import COMPARISONS, QUICK, UNION_GOAL, Comparison, Model
 from step_plot import draw
 
 from ms_detr.config import load_config
+from ms_detr.engine.meters import DeviceMemory, HostMemory
 from ms_detr.host_memory import keep_freed_memory
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -120,16 +123,8 @@ def compare(title: str, options: argparse.Namespace) -> list[Figure]:
         options.runs,
         device=options.device,
     )
-    common = ["--threads", str(options.threads), "--device", options.device]
-    common += ["--quick"] * options.quick
-    environment = {"OMP_NUM_THREADS": str(options.threads)}
-    peaks = {
-        name: statistics.median(
-            in_child(__file__, ["--peak-of", title, name, *common], environment) / MIB
-            for _ in range(1 if options.quick else PROCESSES)
-        )
-        for name in comparison.models
-    }
+    peaks_of = counted_peaks if comparison.unions else process_peaks
+    peaks = peaks_of(title, options)
     base, figures = comparison.base, []
     for name, model in comparison.models.items():
         if name != base:
@@ -154,6 +149,45 @@ def compare(title: str, options: argparse.Namespace) -> list[Figure]:
         for union, parts in comparison.unions.items():
             figures.append(union_figure(quantity, unit, sizes, base, union, parts))
     return figures
+
+
+def process_peaks(title: str, options: argparse.Namespace) -> dict[str, float]:
+    """Peak memory of every model in MiB, as the operating system sees it: median of processes."""
+    common = ["--threads", str(options.threads), "--device", options.device]
+    common += ["--quick"] * options.quick
+    environment = {"OMP_NUM_THREADS": str(options.threads)}
+    return {
+        name: statistics.median(
+            in_child(__file__, ["--peak-of", title, name, *common], environment) / MIB
+            for _ in range(1 if options.quick else PROCESSES)
+        )
+        for name in comparisons(options)[title].models
+    }
+
+
+def counted_peaks(title: str, options: argparse.Namespace) -> dict[str, float]:
+    """The same by counting tensors, which is exact.
+
+    Processes differ by as much as a method costs; overheads could not be compared.
+    """
+    comparison = comparisons(options)[title]
+    return {
+        name: counted_peak(model, comparison.size, options.device)
+        for name, model in comparison.models.items()
+    }
+
+
+def counted_peak(model: Model, size: tuple[int, int], device: str) -> float:
+    """MiB of tensors during a step, with weights and optimizer."""
+    gc.collect()  # what a model before left behind is not to be freed while this one is counted
+    meter = HostMemory() if device == "cpu" else DeviceMemory()
+    meter.mark()
+    step = make_step(model, size, device)
+    step()
+    meter.mark()
+    step()  # now with averages of the optimizer
+    meter.mark()
+    return meter.finish()[1]
 
 
 def union_figure(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import sys
 
 import pytest
 import torch
+from detectron2.config import instantiate
 from small_models import build, item
 
 
@@ -81,6 +83,25 @@ def test_figures(tool, tmp_path, capsys):
         assert all(value > 0 for value in arms.values())
     assert code in (0, 1) and "peak memory" in capsys.readouterr().out
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_memory_of_heads_is_counted_exactly(tool, monkeypatch):
+    """A second count gives the same; what is trained is there four times."""
+    without = tuple(f"~model.supervisions.{name}" for name in ("atss", "faster_rcnn", "adapter"))
+    models = {
+        "with": tool.Model("models/ms_co_small"),
+        "without": tool.Model("models/ms_co_small", overrides=without),
+    }
+    monkeypatch.setitem(tool.QUICK, "heads", tool.Comparison("without", models, (64, 96)))
+    options = argparse.Namespace(quick=True, device="cpu")
+    counted = tool.counted_peaks("heads", options)
+    assert tool.counted_peaks("heads", options) == pytest.approx(counted, rel=1e-3)
+    node = tool.load_config(tool.CONFIGS / "models/ms_co_small.py").model
+    supervisions = instantiate(node).supervisions
+    parts = [supervisions.adapter, supervisions["atss"], supervisions["faster_rcnn"]]
+    trained = sum(p.numel() for part in parts for p in part.parameters())
+    # Weights, gradients and two averages, of four bytes each; activations come on top.
+    assert counted["with"] - counted["without"] > 4 * 4 * trained / tool.MIB
 
 
 def test_a_union_is_compared_with_the_sum_of_its_parts(tool):

@@ -148,7 +148,7 @@ def _source(head, queries: type):
     # The released Co-DINO makes nothing of the features.
     features = None if issubclass(queries, DINOQueries) else L(FeatureEmbedding)(**width)
     return L(CollaborativeQueries)(
-        head=deepcopy(head),
+        head=head,
         selection=L(FilledPositives)(most=300, least=9),
         boxes=L(embedding)(**width, temperature=10000.0),
         features=features,

@@ -4,23 +4,21 @@
 
 A step is forward, backward and the optimizer's update, with initial weights and random images: 2
 images with 7 objects each, ResNet-50, 300 queries, and as many more as the method trains with. The
-models of a comparison take turns in one process; their memory is the median of three processes
-each, with weights and optimizer. Exits with 1 if a goal is missed. ``--quick`` takes smaller models
-and one process each.
+models of a comparison take turns in one process. Memory is that of all tensors at the same time,
+weights and optimizer included, counted allocation by allocation: processes, as the system sees
+them, differ by as much as a method costs. Exits with 1 if a goal is missed. ``--quick`` takes
+smaller models.
 
 "official form" is our model with operator, dropout, feed-forward, self-attention, frozen batch
 norm and optimizer as the published code has them (tools/step_official.py); everything else is ours
 in both arms. "levers" takes them one by one. "collaborative" has auxiliary heads (Co-DETR), alone
-and with mixed supervision; together these are to cost at most 1.05 times what they cost apart, and
-their memory is counted tensor by tensor.
+and with mixed supervision; together these are to cost at most 1.05 times what they cost apart.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import json
-import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,8 +28,6 @@ from benchmarking import (
     Figure,
     add_arguments,
     check_arguments,
-    in_child,
-    peak_bytes,
     ratio,
     setting,
     table,
@@ -51,7 +47,6 @@ from ms_detr.host_memory import keep_freed_memory
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 IMAGES, OBJECTS = 2, 7
 MIB = 2**20
-PROCESSES = 3  # whose median is the memory of a model: what is freed late differs from run to run
 
 
 def batch_of(num_classes: int, size: tuple[int, int]) -> list[dict]:
@@ -96,19 +91,17 @@ def make_step(model: Model, size: tuple[int, int], device: str) -> Callable[[], 
     return step
 
 
-def peak_of(model: Model, size: tuple[int, int], device: str) -> int:
-    """Most memory in bytes of building a model and two steps; the second has optimizer states."""
-
-    def work() -> None:
-        step = make_step(model, size, device)
-        step()
-        step()
-
-    if device == "cpu":
-        return peak_bytes(work)
-    torch.cuda.reset_peak_memory_stats()
-    work()
-    return torch.cuda.max_memory_allocated()
+def peak_of(model: Model, size: tuple[int, int], device: str) -> float:
+    """Most MiB of tensors during a step, with weights and optimizer."""
+    gc.collect()  # what a model before left behind is not to be freed while this one is counted
+    meter = HostMemory() if device == "cpu" else DeviceMemory()
+    meter.mark()
+    step = make_step(model, size, device)
+    step()
+    meter.mark()
+    step()  # now with averages of the optimizer
+    meter.mark()
+    return meter.finish()[1]
 
 
 def compare(title: str, options: argparse.Namespace) -> list[Figure]:
@@ -123,8 +116,10 @@ def compare(title: str, options: argparse.Namespace) -> list[Figure]:
         options.runs,
         device=options.device,
     )
-    peaks_of = counted_peaks if comparison.unions else process_peaks
-    peaks = peaks_of(title, options)
+    peaks = {
+        name: peak_of(model, comparison.size, options.device)
+        for name, model in comparison.models.items()
+    }
     base, figures = comparison.base, []
     for name, model in comparison.models.items():
         if name != base:
@@ -149,45 +144,6 @@ def compare(title: str, options: argparse.Namespace) -> list[Figure]:
         for union, parts in comparison.unions.items():
             figures.append(union_figure(quantity, unit, sizes, base, union, parts))
     return figures
-
-
-def process_peaks(title: str, options: argparse.Namespace) -> dict[str, float]:
-    """Peak memory of every model in MiB, as the operating system sees it: median of processes."""
-    common = ["--threads", str(options.threads), "--device", options.device]
-    common += ["--quick"] * options.quick
-    environment = {"OMP_NUM_THREADS": str(options.threads)}
-    return {
-        name: statistics.median(
-            in_child(__file__, ["--peak-of", title, name, *common], environment) / MIB
-            for _ in range(1 if options.quick else PROCESSES)
-        )
-        for name in comparisons(options)[title].models
-    }
-
-
-def counted_peaks(title: str, options: argparse.Namespace) -> dict[str, float]:
-    """The same by counting tensors, which is exact.
-
-    Processes differ by as much as a method costs; overheads could not be compared.
-    """
-    comparison = comparisons(options)[title]
-    return {
-        name: counted_peak(model, comparison.size, options.device)
-        for name, model in comparison.models.items()
-    }
-
-
-def counted_peak(model: Model, size: tuple[int, int], device: str) -> float:
-    """MiB of tensors during a step, with weights and optimizer."""
-    gc.collect()  # what a model before left behind is not to be freed while this one is counted
-    meter = HostMemory() if device == "cpu" else DeviceMemory()
-    meter.mark()
-    step = make_step(model, size, device)
-    step()
-    meter.mark()
-    step()  # now with averages of the optimizer
-    meter.mark()
-    return meter.finish()[1]
 
 
 def union_figure(
@@ -227,19 +183,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--only", choices=[*COMPARISONS, "groups"], help="one comparison instead of all"
     )
-    parser.add_argument(
-        "--peak-of", nargs=2, metavar=("COMPARISON", "MODEL"), help="peak memory of one model"
-    )
     options = parser.parse_args(arguments)
     check_arguments(parser, options)
     torch.set_num_threads(options.threads)
     if options.device == "cpu":
         keep_freed_memory()  # as train_net.py does
-    if options.peak_of:
-        title, name = options.peak_of
-        comparison = comparisons(options)[title]
-        print(json.dumps(peak_of(comparison.models[name], comparison.size, options.device)))
-        return 0
     conditions = setting(options.threads, options.runs, options.device)
     print(", ".join(f"{key} {value}" for key, value in conditions.items()))
     titles = [options.only] if options.only else [*COMPARISONS, "groups"]

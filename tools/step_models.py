@@ -61,7 +61,7 @@ class Comparison:
 _small = ("model.queries.num_queries=300",)
 _methods = {
     "one-to-one": Model("baselines/deformable_detr_pp_r50_300q_12ep"),
-    "MS-DETR": Model("ms_detr/ms_detr_pp_r50_300q_12ep", time=1.03, memory=1.02),
+    "MS-DETR": Model("ms_detr/ms_detr_pp_r50_300q_12ep", time=1.05, memory=1.02),
     "MS-DETR without feed-forward": Model(
         "variants/ms_detr_pp_c_no_feed_forward_r50_300q_12ep", memory=1.01
     ),

@@ -32,6 +32,17 @@ def test_memory_of_a_step(tool, repository):
     assert one.value == pytest.approx(3 * weights + steps)
 
 
+def test_what_saves_memory(tool, repository):
+    config, size = str(repository / CONFIG), (96, 128)
+    usual = tool.step_memory(config, size, 1, []).arms
+    parts = ["encoder.layers", "decoder.layers"]
+    recomputed = tool.step_memory(config, size, 1, [], parts).arms
+    mixed = tool.step_memory(config, size, 1, [], bfloat16=True).arms
+    assert recomputed["forward MiB"] < 0.9 * usual["forward MiB"]
+    assert mixed["forward MiB"] < 0.9 * usual["forward MiB"]
+    assert recomputed["weights MiB"] == mixed["weights MiB"] == usual["weights MiB"]
+
+
 def test_wrong_arguments(tool, capsys):
     with pytest.raises(SystemExit):
         tool.main([CONFIG, "--images", "0"])

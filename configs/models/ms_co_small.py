@@ -8,4 +8,4 @@ from ..common.supervision.collaborative import add_collaborative
 from .ms_detr_small import model
 
 add_collaborative(model, "atss", "faster_rcnn")
-model.supervisions.faster_rcnn.source.head.update(hidden_dim=256, proposals=300, samples=128)
+model.supervisions.faster_rcnn.source.head.update(hidden_dim=256, proposals=100, samples=64)

@@ -14,7 +14,9 @@ from .anchors import anchor_generator
 _SCALES = [4 * 2 ** (third / 3) for third in range(3)]
 _RATIOS = [0.5, 1.0, 2.0]
 _SAMPLES, _POSITIVES = 256, 0.5
-_BEFORE_NMS = (4000, 1000)  # proposals of a level: in training, and to predict
+# Of a level, for every proposal that is wanted: what suppression looks at in training.  With 1000
+# proposals these are the released 4000; the time it takes grows with the square.
+_BEFORE_NMS = 4
 
 
 def proposal_network(strides: Sequence[int], embed_dim: int, proposals: int, weight: float) -> RPN:
@@ -23,7 +25,8 @@ def proposal_network(strides: Sequence[int], embed_dim: int, proposals: int, wei
     Args:
         strides: pixels from one cell to the next, per level.
         embed_dim: channels of the maps.
-        proposals: of an image, at most, after non-maximum suppression.
+        proposals: of an image, at most, after non-maximum suppression, which looks at four times as
+            many of every level in training, at as many to predict.
         weight: factor of both losses.
     """
     return RPN(
@@ -34,7 +37,7 @@ def proposal_network(strides: Sequence[int], embed_dim: int, proposals: int, wei
         box2box_transform=Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0)),
         batch_size_per_image=_SAMPLES,
         positive_fraction=_POSITIVES,
-        pre_nms_topk=_BEFORE_NMS,
+        pre_nms_topk=(_BEFORE_NMS * proposals, proposals),
         post_nms_topk=(proposals, proposals),
         nms_thresh=0.7,
         loss_weight=float(weight),

@@ -108,6 +108,8 @@ def compare(title: str, options: argparse.Namespace) -> list[Figure]:
     """Time and memory of every model against the base of the comparison."""
     comparison = comparisons(options)[title]
     print(f"measuring {title}: {', '.join(comparison.models)}", file=sys.stderr)
+    if comparison.keeps_memory and options.device == "cpu":
+        keep_freed_memory()
     seconds = take_turns(
         {
             name: make_step(model, comparison.size, options.device)
@@ -186,8 +188,6 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     check_arguments(parser, options)
     torch.set_num_threads(options.threads)
-    if options.device == "cpu":
-        keep_freed_memory()  # as train_net.py does
     conditions = setting(options.threads, options.runs, options.device)
     print(", ".join(f"{key} {value}" for key, value in conditions.items()))
     titles = [options.only] if options.only else [*COMPARISONS, "groups"]

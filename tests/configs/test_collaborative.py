@@ -195,6 +195,15 @@ def test_quality(name):
     assert model.postprocess.get("iou_threshold", 0.8) == 0.8
 
 
+def test_quality_leaves_the_clipping_of_a_small_model():
+    model = load("models/ms_detr_small.py").model
+    path = str(CONFIGS / "common/supervision/quality.py")
+    LazyConfig.load(path, "add_quality")(model)
+    assert class_of(model.postprocess) == "ClippedDetections"
+    assert class_of(model.postprocess.detections) == "SoftNMSDetections"
+    assert class_of(model.supervisions.one_to_one.terms["class"]) == "QualityFocalLoss"
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_whole_models_can_be_built(name):
     """With all channels, without memory for the weights."""

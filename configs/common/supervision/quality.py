@@ -18,6 +18,11 @@ def add_quality(model) -> None:
         terms = supervision.get("terms") or {}
         if "class" in terms and terms["class"]._target_ is FocalLoss:
             terms["class"] = L(QualityFocalLoss)(weight=1.0, beta=2.0)
-    model.postprocess = L(SoftNMSDetections)(
-        num_detections=model.postprocess.num_detections, iou_threshold=0.8
-    )
+    if "detections" in model.postprocess:  # that is cut to the image afterwards
+        model.postprocess.detections = _soft_nms(model.postprocess.detections)
+    else:
+        model.postprocess = _soft_nms(model.postprocess)
+
+
+def _soft_nms(detections):
+    return L(SoftNMSDetections)(num_detections=detections.num_detections, iou_threshold=0.8)

@@ -24,7 +24,6 @@ __all__ = [
     "FCOSHead",
     "FasterRCNNHead",
     "GFLHead",
-    "GFLHead",
     "MultiScaleAdapter",
     "PAAHead",
     "PyramidOfOneLevel",

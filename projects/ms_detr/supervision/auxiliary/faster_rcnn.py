@@ -42,7 +42,7 @@ class FasterRCNNHead(AuxiliaryHead):
     anchors an image, those of regions by the number of sampled regions; mmdet, which the released
     code rests on, divides by the anchors that were sampled, which are fewer only in maps with fewer
     anchors.  An object also gets the anchors that overlap it most, however little that is; in mmdet
-    only if that is at least 0.3.
+    only if that is at least 0.3.  Anchors on the padding of a batch are taken like all others.
 
     Args:
         num_classes: classes of the detector.

@@ -34,7 +34,8 @@ class CollaborativeQueries(QuerySource):
     weight of the supervision (lambda 1) is not theirs.
 
     All these losses are divided by numbers of positives, which only the batch at hand knows.  Where
-    an update is computed in parts, each of them is weighted by its share of the objects.
+    an update is computed in parts, each of them is weighted by its share of the objects; a part
+    without objects counts as one with one.
 
     Args:
         head: the auxiliary head.

@@ -15,7 +15,7 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
 
 import torch  # noqa: E402
-from detectron2.config import instantiate  # noqa: E402
+from detectron2.config import LazyConfig, instantiate  # noqa: E402
 from detectron2.data import (  # noqa: E402
     DatasetMapper,
     build_detection_test_loader,
@@ -24,7 +24,7 @@ from detectron2.engine.defaults import create_ddp_model  # noqa: E402
 from detectron2.evaluation import inference_on_dataset  # noqa: E402
 from detectron2.structures import Boxes, Instances  # noqa: E402
 from detectron2.utils import comm  # noqa: E402
-from small_models import item, load, shrink  # noqa: E402
+from small_models import CONFIGS, item, load, shrink  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from ms_detr.data import checked_dataset_dicts, register_coco_json  # noqa: E402
@@ -35,6 +35,9 @@ from ms_detr.evaluation import CocoEvaluator  # noqa: E402
 from ms_detr.losses import UncertainPoints  # noqa: E402
 from ms_detr.supervision.sources import NoisedBoxes  # noqa: E402
 
+add_heads = LazyConfig.load(
+    str(CONFIGS / "common/supervision/collaborative.py"), "add_collaborative"
+)
 # Without what depends on a process's own batch: noise that is drawn, blocks by number of objects.
 MODELS = {
     "ms_detr": "ms_detr/ms_detr_r50_300q_12ep.py",
@@ -43,6 +46,8 @@ MODELS = {
     "group": "comparators/group_deformable_detr_r50_300q_12ep.py",
     "dn": "comparators/dn_deformable_detr_pp_r50_300q_12ep.py",
     "masks": "mask/ms_detr_mask_r50_12ep.py",
+    "co": "collaborative/co_deformable_detr_pp_atss_rcnn_positives_r50_300q_12ep.py",
+    "co_rcnn": "collaborative/co_deformable_detr_pp_atss_rcnn_positives_r50_300q_12ep.py",
 }
 # Objects of four images; the first half is the batch of the first of two processes.
 BATCHES = {
@@ -52,8 +57,10 @@ BATCHES = {
     "none": (0, 0, 0, 0),
     "thousand": (0, 2, 1000, 3),
 }
-# DN pads the objects of a batch to the largest number of an image, and so knows its batch.
-INEXACT = {("dn", "empty")}
+# DN and Co-DETR fill up the queries of an image to the largest number of a batch, and so know it.
+FILLED = ("dn", "co", "co_rcnn")
+INEXACT = {("dn", "empty"), ("co", "usual")}
+INEXACT |= {("co_rcnn", batch) for batch in ("usual", "empty", "none")}  # regions are drawn
 NUM_IMAGES = (1, 5)  # of the data sets that are evaluated
 
 
@@ -72,9 +79,21 @@ class Grid(UncertainPoints):
         return torch.cartesian_prod(line, line).expand(len(logits_Phw), -1, -1)
 
 
+def all_heads_that_draw_nothing(node) -> None:
+    """Put every other auxiliary head in the place of Faster R-CNN, whose regions are drawn."""
+    selection = node.supervisions.atss.source.selection
+    del node.supervisions.faster_rcnn
+    add_heads(node, "paa", "retinanet", "fcos", "gfl")
+    for name in ("paa", "retinanet", "fcos", "gfl"):
+        node.supervisions[name].source.selection = selection
+
+
 def model_of(name: str) -> nn.Module:
     """A small model in float64, with the same weights wherever it is made."""
-    node = shrink(load(MODELS[name]).model)
+    node = load(MODELS[name]).model
+    if name == "co":
+        all_heads_that_draw_nothing(node)
+    node = shrink(node)
     node.encoder.dropout = 0.0
     for part in (node.backbone.stem, *node.backbone.stages):
         part.norm = "FrozenBN"  # as in the published models; batch norm knows its batch
@@ -107,7 +126,8 @@ def cases() -> list[tuple[str, str]]:
     """Models and their batches; a thousand denoised objects or masks would only take long."""
     every = [("ms_detr", batch) for batch in BATCHES]
     every += [(model, batch) for model in list(MODELS)[1:] for batch in ("usual", "empty")]
-    return every + [("hybrid", "thousand"), ("dn", "none"), ("masks", "none"), ("masks", "alone")]
+    every += [(model, "none") for model in ("dn", "masks", "co", "co_rcnn")]
+    return every + [("hybrid", "thousand"), ("masks", "alone"), ("co", "alone")]
 
 
 class Known(nn.Module):

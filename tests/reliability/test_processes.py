@@ -71,11 +71,15 @@ def test_two_halves_teach_what_the_whole_batch_teaches(pair, alone, model, batch
         assert torch.equal(value, halves[1][1][name]), f"{name} differs between processes"
     assert all(torch.isfinite(grad).all() for grad in halves[0][1].values())
     assert halves[0][1].keys() == expected.keys()
-    if (model, batch) in several.INEXACT:
-        return
-    assert furthest(halves[0][1], expected) < 1e-9
-    losses = {name: sum(half[0][name] for half in halves) / 2 for name in expected_losses}
-    assert furthest(losses, expected_losses) < 1e-9
+    if (model, batch) in several.INEXACT:  # but those of auxiliary heads are not
+        names = [name for name in expected_losses if "/encoder/" in name]
+        expected_losses = {k: expected_losses[k] for k in names if "faster_rcnn" not in k}
+        assert bool(expected_losses) == (model in ("co", "co_rcnn"))
+    else:
+        assert furthest(halves[0][1], expected) < 1e-9
+    if expected_losses:
+        losses = {name: sum(half[0][name] for half in halves) / 2 for name in expected_losses}
+        assert furthest(losses, expected_losses) < 1e-9
 
 
 def furthest(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
@@ -109,7 +113,7 @@ def test_four_processes_of_one_image_each(tmp_path, alone, folder, pair):
     four, _ = run_processes(tmp_path, 4)
     assert [found["place"] for found in four] == [(rank, rank, 4, 4) for rank in range(4)]
     for model, batch in several.cases():
-        if model != "dn":
+        if model not in several.FILLED:
             gradients = four[0][model, batch][1]
             assert furthest(gradients, alone[model, batch][1]) < 1e-9, (model, batch)
     for count in several.NUM_IMAGES:

@@ -304,6 +304,23 @@ def test_losses_are_summed_over_layers(tmp_path: Path) -> None:
     assert losses["mixed", "class"][99] == 6.0
 
 
+def test_losses_of_auxiliary_heads_are_apart_from_those_of_their_queries(tmp_path: Path) -> None:
+    entries = entries_of_training(19, 100)
+    for entry in entries:
+        entry |= {"atss/0/giou": 1.0, "atss/1/giou": 2.0, "atss/encoder/giou": 7.0}
+        entry["ema/bbox/AP"] = 8.0
+    path = write_metrics(tmp_path / "metrics.json", entries)
+    losses = loss_series(read_metrics(path))
+    assert losses["atss", "giou"][19] == 3.0
+    assert losses["atss/encoder", "giou"][19] == 7.0
+    assert {name for name, _ in losses} == {"one_to_one", "mixed", "atss", "atss/encoder"}
+    picture = save_training_curves(path, tmp_path / "curves.png")
+    # The first of the further colours has both, a line and a dashed one.
+    write_metrics(path, [{k: v for k, v in e.items() if "encoder" not in k} for e in entries])
+    without = save_training_curves(path, tmp_path / "without.png")
+    assert count_colour(picture, "#9b3fb5") > count_colour(without, "#9b3fb5") > 100
+
+
 def test_a_truncated_last_line_is_left_out(tmp_path: Path, caplog) -> None:
     path = write_metrics(
         tmp_path / "metrics.json", entries_of_training(19, 60), '{"iteration": 79, "tot'

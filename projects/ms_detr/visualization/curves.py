@@ -30,7 +30,13 @@ _SUPERVISIONS = {
 }
 _FURTHER_COLOURS = ("#9b3fb5", "#2e9e5b", "#c7a008", "#d1345b", "#17a2a8", "#7a5230")
 _TERMS = {"class": "classification", "l1": "box L1", "giou": "box GIoU"}
-_FURTHER_TERMS = {"mask": "mask cross-entropy", "dice": "mask dice"}
+_FURTHER_TERMS = {
+    "mask": "mask cross-entropy",
+    "dice": "mask dice",
+    "rpn_class": "proposal classification",
+    "rpn_box": "proposal box",
+}
+_HEAD = "/encoder"  # ends the names of what auxiliary heads are taught themselves
 _PRECISIONS = {
     "bbox/AP": ("AP", "#1f5fbf"),
     "bbox/AP50": ("AP50", "#2e9e5b"),
@@ -86,12 +92,18 @@ def read_metrics(metrics_json: str | os.PathLike[str]) -> dict[str, Series]:
 
 
 def loss_series(metrics: dict[str, Series]) -> dict[tuple[str, str], Series]:
-    """Sums `<supervision>/<layer>/<term>` over layers; keys are (supervision, term)."""
+    """Sums `<supervision>/<layer>/<term>` over layers; keys are (supervision, term).
+
+    The losses of auxiliary heads, `<supervision>/encoder/<term>`, are kept apart from those of
+    their queries: their keys are (`<supervision>/encoder`, term).
+    """
     layers: dict[tuple[str, str], list[Series]] = defaultdict(list)
     for name, series in metrics.items():
         parts = name.split("/")
         if len(parts) == 3 and parts[1].isdigit():  # others are metrics: "ema/bbox/AP"
             layers[parts[0], parts[2]].append(series)
+        elif len(parts) == 3 and name.startswith(f"{parts[0]}{_HEAD}/"):
+            layers[parts[0] + _HEAD, parts[2]].append(series)
     totals = {}
     for key, group in layers.items():
         common = sorted(set.intersection(*(set(series) for series in group)))
@@ -148,11 +160,20 @@ def save_training_curves(
 
 
 def _styles(losses: dict[tuple[str, str], Series]) -> dict[str, tuple[str, str]]:
-    """Label and colour by supervision: those of this project first, others as they come."""
-    others = dict.fromkeys(name for name, _ in losses if name not in _SUPERVISIONS)
-    return _SUPERVISIONS | {
+    """Label and colour by supervision: those of this project first, others as they come.
+
+    An auxiliary head has the colour of its queries.
+    """
+    names = dict.fromkeys(name.removesuffix(_HEAD) for name, _ in losses)
+    others = (name for name in names if name not in _SUPERVISIONS)
+    styles = _SUPERVISIONS | {
         name: (name, colour) for name, colour in zip(others, cycle(_FURTHER_COLOURS))
     }
+    heads = {
+        name + _HEAD: (f"{label}, the head itself", colour)
+        for name, (label, colour) in styles.items()
+    }
+    return styles | heads
 
 
 def _draw_losses(
@@ -173,8 +194,9 @@ def _draw_losses(
         thin = supervision == "proposals"
         panel.plot(steps, values, color=colour, alpha=0.22, linewidth=0.9)
         width = 1.4 if thin else 2.2
+        line = "--" if supervision.endswith(_HEAD) else "-"
         marker = "o" if len(steps) == 1 else None  # a line through one point cannot be seen
-        panel.plot(steps, smooth, color=colour, linewidth=width, marker=marker, label=name)
+        panel.plot(steps, smooth, line, color=colour, linewidth=width, marker=marker, label=name)
         finite = values[np.isfinite(values)]
         # the first steps may be many times higher than all the rest and would flatten it
         if len(finite):
@@ -216,7 +238,10 @@ def _prepare(panel: Axes, title: str) -> None:
 
 
 def _finish(panel: Axes) -> None:
-    if panel.get_legend_handles_labels()[0]:
+    lines = panel.get_legend_handles_labels()[0]
+    if len(lines) > 5:
+        panel.legend(frameon=False, fontsize=8, ncols=2)
+    elif lines:
         panel.legend(frameon=False, fontsize=10)
     else:
         panel.text(0.5, 0.5, "not logged", transform=panel.transAxes, ha="center", color="#8a8a8a")

@@ -1,19 +1,21 @@
-"""Reading the file of a lazy config, with errors that name the file, the line and the mend."""
+"""Reading and saving the file of a lazy config; errors name the file, the line and the mend."""
 
 from __future__ import annotations
 
 import os
 import traceback
 from pathlib import Path
+from typing import Any
 
 import yaml
 from detectron2.config import LazyConfig
-from omegaconf import DictConfig
+from detectron2.utils.registry import _convert_target_to_string
+from omegaconf import DictConfig, OmegaConf, SCMode
 
 from .data.errors import DatasetError
 from .errors import ConfigError
 
-__all__ = ["read_config_file"]
+__all__ = ["read_config_file", "save_config"]
 
 # Values that saving a config writes down in this way; all other tags build objects or call.
 _PLAIN_TAGS = ("tuple", "name:", "none", "bool", "str", "bytes", "int", "float", "complex")
@@ -59,6 +61,40 @@ def read_config_file(path: str) -> DictConfig:
             "dataloader, optimizer, lr_multiplier and train"
         )
     return cfg
+
+
+def save_config(cfg: DictConfig, path: str) -> None:
+    """Saves a config as a ``.yaml`` that :func:`read_config_file` reads.
+
+    Unlike with detectron2's ``LazyConfig.save`` keys keep their order: that of
+    ``model.supervisions`` is the order in which weights are drawn.  What no yaml can hold is left
+    to it.
+    """
+    content = OmegaConf.to_container(cfg, resolve=False, structured_config_mode=SCMode.INSTANTIATE)
+    try:
+        text = yaml.dump(
+            _with_names(content),
+            sort_keys=False,
+            default_flow_style=None,
+            allow_unicode=True,
+            width=9999,
+        )
+    except (yaml.YAMLError, TypeError, ValueError):
+        LazyConfig.save(cfg, path)
+        return
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def _with_names(content: Any) -> Any:
+    """The same with names in the place of what lazy calls will call."""
+    if isinstance(content, list):
+        return [_with_names(value) for value in content]
+    if not isinstance(content, dict):
+        return content
+    named = {key: _with_names(value) for key, value in content.items()}
+    if callable(named.get("_target_")):
+        named["_target_"] = _convert_target_to_string(named["_target_"])
+    return named
 
 
 def _refuse_objects(path: str) -> None:

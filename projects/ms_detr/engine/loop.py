@@ -9,13 +9,13 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from detectron2.config import LazyConfig
 from detectron2.engine import hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
+from ..config_file import save_config
 from ..data.workers import keep_workers
 from .best import BestWeights
 from .build import build, load_weights
@@ -95,7 +95,7 @@ def _train(cfg: DictConfig, resume: bool, signals: StopSignals) -> Results:
     if comm.is_main_process():
         path = os.path.join(cfg.train.output_dir, "config.yaml")
         with output_errors("the config", path):
-            LazyConfig.save(cfg, path)
+            save_config(cfg, path)
     _log_update(cfg)
     trainer.train(start, max(start, cfg.train.max_iter))
     return {} if trainer.stopping else evaluate.results

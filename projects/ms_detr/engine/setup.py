@@ -8,7 +8,6 @@ import os
 import warnings
 
 import torch
-from detectron2.config import LazyConfig
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
@@ -17,6 +16,7 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
 from ..config import load_config
+from ..config_file import save_config
 from ..errors import ConfigError
 from ..host_memory import keep_freed_memory
 from .checks import check_settings, dataset_names
@@ -81,7 +81,7 @@ def _start(cfg: DictConfig, args: argparse.Namespace) -> None:
     logger.info("Environment info:\n%s", collect_env_info())
     logger.info("Command line arguments: %s", args)
     if args.eval_only and comm.is_main_process():
-        LazyConfig.save(cfg, os.path.join(folder, "config_eval.yaml"))
+        save_config(cfg, os.path.join(folder, "config_eval.yaml"))
     seed_all_rng(None if cfg.train.seed < 0 else cfg.train.seed + rank)
     torch.backends.cudnn.benchmark = bool(
         not args.eval_only and cfg.train.get("cudnn_benchmark", False)

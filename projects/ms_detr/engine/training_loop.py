@@ -12,6 +12,7 @@ from ..data.errors import DatasetError
 from ..errors import ConfigError, NonFiniteError, OutputError
 from .events import restore_storage, storage_state
 from .histories import keep_short_histories
+from .optimizer_state import check_shapes, in_order, parameter_names
 from .preemption import Stopped, StopSignals
 
 logger = logging.getLogger(__name__)
@@ -95,12 +96,13 @@ class TrainingLoop(SimpleTrainer):
         """The state of detectron2's trainer, and the last values of everything that is logged."""
         state = super().state_dict()
         state["optimizer_class"] = type(self.optimizer).__qualname__
+        state["parameter_names"] = parameter_names(self.model, self.optimizer)
         if hasattr(self, "storage"):
             state["events"] = storage_state(self.storage)
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores :meth:`state_dict`.
+        """Restores :meth:`state_dict`; the state of the optimizer by the names of its parameters.
 
         Raises:
             ConfigError: the state is of another optimizer, or of other parameters.
@@ -113,8 +115,13 @@ class TrainingLoop(SimpleTrainer):
                 f"with the same, or take the weights alone with train.init_checkpoint=... and "
                 f"another train.output_dir"
             )
+        state = state_dict["optimizer"]
+        if "parameter_names" in state_dict:
+            names = parameter_names(self.model, self.optimizer)
+            state = in_order(state, state_dict["parameter_names"], names)
+        check_shapes(state, self.optimizer)
         try:
-            super().load_state_dict(state_dict)
+            super().load_state_dict({**state_dict, "optimizer": state})
         except ValueError as error:
             raise ConfigError(
                 f"--resume: the checkpoint's optimizer has other parameters ({error}); resume with "

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ms_detr.engine import Trainer
+from ms_detr.engine.launch import leave
 
 UPDATES, IMAGES = 3, 4
 # Objects of each image, by update: a part without any, an update with one, and many on one image.
@@ -68,3 +69,4 @@ def _worker(rank: int, folder: str, processes: int, config: str, accumulate: int
             torch.save(trained, Path(folder) / "trained.pth")
     finally:
         dist.destroy_process_group()
+    leave()

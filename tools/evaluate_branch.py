@@ -86,7 +86,7 @@ def trained_model(cfg: DictConfig, weights: str, names: Sequence[str]) -> tuple[
     if missing:
         raise ConfigError(
             f"{weights} has no weights for {len(missing)} tensors of auxiliary heads, the first is "
-            f"{missing[0]}; give a checkpoint that training has saved"
+            f"{missing[0]}; give a checkpoint of a training with these heads"
         )
     return model, chosen
 

@@ -45,7 +45,7 @@ def find_weights(cfg: DictConfig, overrides: Sequence[str]) -> str:
             "add train.init_checkpoint=FILE"
         )
     if "://" not in path and not Path(path).is_file():
-        raise ConfigError(f"the checkpoint {path} does not exist; add train.init_checkpoint=FILE")
+        raise ConfigError(f"the checkpoint {path} does not exist; correct its path")
     return path
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 from numbers import Real
+from typing import cast
 
 
 def require_number(
@@ -62,4 +63,23 @@ def require_kind(name: str, value: object, kind: type, mend: str) -> None:
         found = " ".join(reprlib.repr(value).split())
         raise ValueError(
             f"{name} must be of class {kind.__name__}, got {found} ({type(value).__name__}); {mend}"
+        )
+
+
+def require_groups(owner: str, channels: object, groups: object) -> None:
+    """Checks that a group normalisation can divide its channels.
+
+    Args:
+        owner: what has the normalisation, for the message.
+        channels, groups: their numbers.
+
+    Raises:
+        ValueError: no whole numbers, or groups of different sizes.
+    """
+    require_whole(f"embed_dim of {owner}", channels)
+    require_whole(f"num_groups of {owner}", groups)
+    if cast(int, channels) % cast(int, groups):
+        raise ValueError(
+            f"num_groups of {owner} is {groups}, which does not divide its embed_dim, {channels}; "
+            f"give a divisor, e.g. 32 groups of 256 channels"
         )

@@ -47,7 +47,7 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     for text in overrides:
         apply_override(cfg, text)
     for key, reference in sorted(_dangling(cfg).items() - before.items()):
-        mend = f"give it a value of its own, or delete it too: '~{key}'"
+        mend = f"keep that, give {key} a value of its own, or delete it too: '~{key}'"
         raise ConfigError(f"{key} refers to {reference}, which is not there any more; {mend}")
     return cfg
 

@@ -11,6 +11,7 @@ import torch.multiprocessing as mp
 from detectron2.utils import comm
 
 from ms_detr.data import DatasetError, from_main_process
+from ms_detr.engine.launch import leave
 
 
 def sound() -> list[int]:
@@ -46,6 +47,7 @@ def ask(rank: int, folder: Path) -> None:
             got.append([type(error).__name__, str(error)])
     (folder / f"got.{rank}").write_text(json.dumps(got))
     dist.destroy_process_group()
+    leave()
 
 
 @pytest.mark.slow

@@ -146,6 +146,13 @@ def one_line(done: Done | list[Done], words: str) -> None:
     assert "Traceback" not in err
 
 
+def test_a_good_end_writes_everything():
+    """Although the destructors of libraries, of which some abort, are not called any more."""
+    done = run(MISBEHAVING, "--num-gpus", 2, "well", 0)
+    assert done.code == 0, done.err
+    assert done.out.count("last words; ") == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_wrong_input_of_one_process(rank):

@@ -70,12 +70,15 @@ def check_rest(
         left_out: ids of annotations that the training does not see.
 
     Returns:
-        One line if there are such classes.
+        One line if there are such classes, or no object at all.
 
     Raises:
         DatasetError: There were objects, and all of them are left out.
     """
     objects = [entry for entry in annotations if not entry.get("iscrowd", 0)]
+    if not objects:
+        crowds = f" ({len(annotations)} are crowds)" if annotations else ""
+        return [f"{source}: no annotation is an object{crowds}: nothing is to be learnt or found"]
     rest = [entry for entry in objects if entry["id"] not in left_out]
     if objects and not rest:
         noun = "the only object is" if len(objects) == 1 else f"all {len(objects)} objects are"

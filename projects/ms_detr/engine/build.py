@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
@@ -41,7 +42,13 @@ def build(node: Any, key: str) -> Any:
         raise
     except (ValueError, TypeError) as error:
         logger.debug("building %s failed", key, exc_info=True)
-        raise ConfigError(f"{_refusing_key(node, key)} cannot be built: {error}") from error
+        where = _refusing_key(node, key)
+        if unknown := re.search(r"got an unexpected keyword argument '(\w+)'", str(error)):
+            name = unknown[1]
+            reason = f"it takes no {name}; take that out: '~{where}.{name}'"
+        else:
+            reason = str(error)
+        raise ConfigError(f"{where} cannot be built: {reason}") from error
 
 
 def _refusing_key(node: Any, key: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
 import warnings
 
 import torch
@@ -75,8 +76,11 @@ def _start(cfg: DictConfig, args: argparse.Namespace) -> None:
     """
     folder, rank = cfg.train.output_dir, comm.get_rank()
     for name in ("fvcore", "detectron2", "ms_detr"):
-        setup_logger(folder, distributed_rank=rank, name=name)
-    logging.getLogger("detectron2.data.datasets.coco").addFilter(_is_worth_saying)
+        for handler in setup_logger(folder, distributed_rank=rank, name=name).handlers:
+            if getattr(handler, "stream", None) is sys.stdout:
+                handler.setLevel(logging.INFO)  # details, such as tracebacks, are in log.txt
+    for name in ("detectron2.data.datasets.coco", "detectron2.config.instantiate"):
+        logging.getLogger(name).addFilter(_is_worth_saying)
     logger.info("process %d of %d", rank, comm.get_world_size())
     logger.info("Environment info:\n%s", collect_env_info())
     logger.info("Command line arguments: %s", args)
@@ -89,8 +93,12 @@ def _start(cfg: DictConfig, args: argparse.Namespace) -> None:
 
 
 def _is_worth_saying(record: logging.LogRecord) -> bool:
-    """False for the warning that category ids have holes, which they may have."""
-    return "Category ids in annotations are not in" not in str(record.msg)
+    """False for the warning that category ids have holes, which they may have.
+
+    And for what is said of every part around one that cannot be built: its error names it.
+    """
+    unworthy = ("Category ids in annotations are not in", "Error when instantiating")
+    return not any(words in str(record.msg) for words in unworthy)
 
 
 def prepare_dataset(cfg: DictConfig, *splits: str) -> None:

@@ -181,6 +181,15 @@ class SupervisionSet(nn.ModuleDict):
                 "model.supervisions.adapter makes maps that no source reads; delete it: "
                 "'~model.supervisions.adapter', or add an entry with a CollaborativeQueries source"
             )
+        for name in readers:
+            head = getattr(self._sources()[name], "head", None)
+            width = getattr(head, "embed_dim", self.adapter.embed_dim)
+            if width != self.adapter.embed_dim:
+                raise ValueError(
+                    f"model.supervisions.{name}.source.head.embed_dim is {width}, but the maps of "
+                    f"model.supervisions.adapter have {self.adapter.embed_dim} channels; make them "
+                    f"equal"
+                )
 
     def _check_group(self, name: str) -> None:
         groups = list(self._sources())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ...arguments import require_whole
+from ...arguments import require_groups, require_whole
 from ...structures import FeaturePyramid
 
 
@@ -18,10 +18,12 @@ class MultiScaleAdapter(nn.Module):
     Attributes:
         strides: pixels from one cell to the next of every map it returns, finest first.
         memory_strides: those of the memory's levels.
+        embed_dim: channels of the memory and of the maps.
     """
 
-    def __init__(self, strides: Sequence[int], memory_strides: Sequence[int]):
+    def __init__(self, strides: Sequence[int], memory_strides: Sequence[int], embed_dim: int):
         super().__init__()
+        self.embed_dim = embed_dim
         self.strides = tuple(strides)
         self.memory_strides = tuple(memory_strides)
 
@@ -55,7 +57,7 @@ class CoarserLevel(MultiScaleAdapter):
                 f"strides of CoarserLevel are those of the memory, then twice the last of them, "
                 f"e.g. [8, 16, 32, 64, 128] for four levels; got {list(strides)}"
             )
-        super().__init__(strides, strides[:-1])
+        super().__init__(strides, strides[:-1], embed_dim)
         self.down = convolution(embed_dim, 2, num_groups)
 
     def forward(self, memory: FeaturePyramid) -> tuple[Tensor, ...]:
@@ -95,7 +97,7 @@ class PyramidOfOneLevel(MultiScaleAdapter):
                 f"one of them, e.g. [8, 16, 32, 64, 128] and 32; got {list(strides)} and "
                 f"{memory_stride}"
             )
-        super().__init__(strides, [memory_stride])
+        super().__init__(strides, [memory_stride], embed_dim)
         own = list(strides).index(memory_stride)
         self.up = nn.ModuleList(
             nn.Sequential(
@@ -118,6 +120,7 @@ class PyramidOfOneLevel(MultiScaleAdapter):
 
 def convolution(embed_dim: int, stride: int, num_groups: int) -> nn.Sequential:
     """A 3x3 convolution with group normalisation, initialised like the neck's."""
+    require_groups("model.supervisions.adapter", embed_dim, num_groups)
     convolution = nn.Conv2d(embed_dim, embed_dim, 3, stride, padding=1)
     nn.init.xavier_uniform_(convolution.weight)
     nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]

@@ -34,7 +34,7 @@ class DenseHead(AuxiliaryHead):
     def __init__(
         self, *, tower: DenseTower, num_classes: int, class_weight: float, box_weight: float
     ):
-        super().__init__(num_classes)
+        super().__init__(num_classes, tower.embed_dim)
         name = type(self).__name__
         require_number(f"class_weight of {name}", class_weight, 0)
         require_number(f"box_weight of {name}", box_weight, 0)

@@ -76,7 +76,7 @@ class FasterRCNNHead(AuxiliaryHead):
         class_weight: float = 1.0,
         box_weight: float = 10.0,
     ):
-        super().__init__(num_classes)
+        super().__init__(num_classes, embed_dim)
         require_whole("proposals of FasterRCNNHead", proposals)
         require_whole("samples of FasterRCNNHead", samples)
         require_number("positive_fraction of FasterRCNNHead", positive_fraction, 0, 1)

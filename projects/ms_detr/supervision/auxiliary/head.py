@@ -53,12 +53,13 @@ class AuxiliaryHead(nn.Module):
 
     Args:
         num_classes: classes of the detector.
+        embed_dim: channels of the maps.
     """
 
-    def __init__(self, num_classes: int):
+    def __init__(self, num_classes: int, embed_dim: int):
         super().__init__()
         require_whole(f"num_classes of {type(self).__name__}", num_classes)
-        self.num_classes = num_classes
+        self.num_classes, self.embed_dim = num_classes, embed_dim
 
     def forward(self, pyramid: AuxiliaryMaps, targets: Targets) -> AuxiliaryOutput:
         """Losses and candidates of a batch; also without any object."""

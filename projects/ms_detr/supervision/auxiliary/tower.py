@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ...arguments import require_whole
+from ...arguments import require_groups, require_whole
 
 _PRIOR = 0.01  # score of everything before the first step (RetinaNet, 4.1)
 
@@ -62,6 +62,7 @@ class DenseTower(nn.Module):
         super().__init__()
         require_whole("num_classes of an auxiliary head", num_classes)
         require_whole("num_convs of an auxiliary head", num_convs, 0)
+        require_groups("an auxiliary head", embed_dim, num_groups)
 
         def stack() -> nn.Sequential:
             return nn.Sequential(
@@ -88,7 +89,7 @@ class DenseTower(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         nn.init.constant_(cast(Tensor, self.classes.bias), -math.log((1 - _PRIOR) / _PRIOR))
-        self.per_cell = per_cell
+        self.per_cell, self.embed_dim = per_cell, embed_dim
 
     def forward(self, maps: Sequence[Tensor]) -> DenseOutput:
         """Predict from maps (B, C, Hl, Wl) of all levels."""

@@ -225,6 +225,23 @@ def test_what_cannot_be_added_is_named():
     assert "adapter" not in model.supervisions
 
 
+@pytest.mark.parametrize(
+    "key, value, words",
+    [
+        ("atss.source.head.embed_dim", 128, "atss.source.head.embed_dim is 128, .*have 256 chan"),
+        ("faster_rcnn.source.head.embed_dim", 64, "faster_rcnn.source.head.embed_dim is 64, but"),
+        ("adapter.num_groups", 7, "adapter is 7, which does not divide its embed_dim, 256"),
+        ("atss.source.head.num_groups", 0, "num_groups of an auxiliary head must be a whole"),
+        ("atss.source.head.num_groups", 48, "auxiliary head is 48, which does not divide"),
+    ],
+)
+def test_widths_fit_each_other(key, value, words):
+    model = load("models/co_deformable_detr_pp.py").model
+    OmegaConf.update(model.supervisions, key, value)
+    with pytest.raises(ValueError, match=words), torch.device("meta"):
+        instantiate(model)
+
+
 def test_every_head_has_a_function_of_its_own():
     for name, head in HEADS.items():
         model = load("models/deformable_detr_pp.py").model

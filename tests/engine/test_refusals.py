@@ -144,6 +144,18 @@ def test_nan_ends_in_one_message(run_train_net, scenes, tmp_path):
     assert "Traceback" not in done.stdout + done.stderr + (out / "log.txt").read_text()
 
 
+def test_a_refused_part_ends_in_one_message(run_train_net, scenes, tmp_path):
+    """Its traceback is in the log, for those who have written the part."""
+    out = tmp_path / "out"
+    given = [f"dataset.root={scenes}", f"train.output_dir={out}", "optimizer.betas=[2,2]"]
+    done = run_train_net(*given)
+    assert done.returncode == 2
+    assert "optimizer cannot be built: Invalid beta" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "Error when instantiating" not in done.stdout + done.stderr
+    assert "Traceback" in (out / "log.txt").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "override, words",

@@ -238,7 +238,9 @@ def test_files_outside_the_folder_are_used_and_named(tmp_path: Path, absolute: b
 
 
 @pytest.mark.parametrize("crowds", [False, True])
-def test_sets_without_objects_and_of_crowds_only(tmp_path: Path, load, crowds: bool) -> None:
+def test_sets_without_objects_and_of_crowds_only(
+    tmp_path: Path, load, crowds: bool, caplog
+) -> None:
     data = HostileSet(tmp_path)
     for entry in data.annotations:
         entry["iscrowd"] = 1
@@ -247,6 +249,8 @@ def test_sets_without_objects_and_of_crowds_only(tmp_path: Path, load, crowds: b
     mapper = BoxMapper(is_train=True, augmentations=[], image_format="RGB")
     mapped = [mapper(record) for record in load(data)]
     assert [len(item["instances"]) for item in mapped] == [0, 0]
+    told = "is an object (2 are crowds): nothing" if crowds else "no annotation is an object: no"
+    assert told in caplog.text
 
 
 def test_a_self_crossing_polygon_is_the_mask_that_it_draws(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ OFTEN = (
     "train.max_iter=120", "train.checkpointer.period=1", "train.eval_period=5",
     "train.log_period=3",
 )  # fmt: skip
-TRIES = 5
+TRIES = 20
 
 
 def saved(out: Path) -> str:

@@ -103,3 +103,19 @@ def test_without_names_shapes_tell(momentum):
     other = trainer_of(("second", "first", "third", "fourth"), momentum=momentum)
     with pytest.raises(ConfigError, match=r"of shape \(2, 3\) for a parameter of shape \(4,\)"):
         other.load_state_dict(state)
+
+
+def test_parameters_outside_the_model_keep_their_places():
+    trainers = [trainer_of(tuple(SHAPES)) for _ in range(2)]
+    for trainer in trainers:
+        outside = [nn.Parameter(torch.ones(3)) for _ in range(2)]
+        trainer.optimizer.add_param_group({"params": outside})
+        for index, parameter in enumerate(outside):
+            parameter.grad = torch.full((3,), 1.0 + index)
+    trainers[0].optimizer.step()
+    trainers[1].load_state_dict(trainers[0].state_dict())
+    averages = [
+        trainers[1].optimizer.state[p]["exp_avg"][0].item()
+        for p in trainers[1].optimizer.param_groups[1]["params"]
+    ]
+    assert averages == pytest.approx([0.1, 0.2])

@@ -176,7 +176,7 @@ def test_spawned():
         ((2, 1, 0, "node07:29500"), "use tcp://HOST:PORT"),
         ((2, 1, 0, "tcp://node07"), "use tcp://HOST:PORT"),
         ((2, 1, 0, "tcp://node07:99999"), "use tcp://HOST:PORT"),
-        ((2, 1, 0, "file:///tmp/x"), "use tcp://HOST:PORT"),
+        ((2, 1, 0, "file:///meeting"), "use tcp://HOST:PORT"),
     ],
 )
 def test_wrong_arguments(given, words):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,14 +15,20 @@ from ..errors import ConfigError
 _LIKE_THE_PARAMETER = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
 
 Names = Sequence[Sequence[str]]
-"""Of the parameters of every group, as in the model; "" for those that are not in it."""
+"""Of the parameters of every group, as in the model; a number for those that are not in it."""
 
 
 def parameter_names(model: nn.Module, optimizer: Optimizer) -> list[list[str]]:
     """Names of the parameters of an optimizer, group by group."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
+    others = itertools.count()
     return [
-        [names.get(id(parameter), "").removeprefix("module.") for parameter in group["params"]]
+        [
+            names[id(parameter)].removeprefix("module.")
+            if id(parameter) in names
+            else str(next(others))
+            for parameter in group["params"]
+        ]
         for group in optimizer.param_groups
     ]
 

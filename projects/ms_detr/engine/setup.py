@@ -22,6 +22,7 @@ from ..errors import ConfigError
 from ..host_memory import keep_freed_memory
 from .checks import check_settings, dataset_names
 from .device import resolve_amp, resolve_device
+from .files import output_errors
 from .log_files import tolerate_full_disk
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,9 @@ def _start(cfg: DictConfig, args: argparse.Namespace) -> None:
     logger.info("Environment info:\n%s", collect_env_info())
     logger.info("Command line arguments: %s", args)
     if args.eval_only and comm.is_main_process():
-        save_config(cfg, os.path.join(folder, "config_eval.yaml"))
+        path = os.path.join(folder, "config_eval.yaml")
+        with output_errors("the config", path):
+            save_config(cfg, path)
     seed_all_rng(None if cfg.train.seed < 0 else cfg.train.seed + rank)
     torch.backends.cudnn.benchmark = bool(
         not args.eval_only and cfg.train.get("cudnn_benchmark", False)
